@@ -1,0 +1,244 @@
+"""Volume: an array with its affine; orientation, resampling, files.
+
+World coordinates are millimetres in RAS+ (nibabel's convention); array axes run (x, y, z). Interpolation is
+SimpleITK's, which works in LPS+: the two conversions at the bottom are the only place that knows it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from pipeline.errors import CaseError
+
+FloatArray = NDArray[np.float64]
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A three-dimensional image in world space.
+
+    Parameters
+    ----------
+    array : ndarray, (x, y, z)
+        Voxel values.
+    affine : ndarray, (4, 4), float64
+        From voxel index to world millimetres, RAS+.
+    """
+
+    array: NDArray[Any]
+    affine: FloatArray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel in millimetres."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+    def same_grid(self, other: "Volume", tolerance_mm: float = 1e-2) -> bool:
+        """Tell whether both volumes have the same shape, and corners that agree within the tolerance."""
+        if self.array.shape != other.array.shape:
+            return False
+        corners = np.array(np.meshgrid(*[[0, n - 1] for n in self.array.shape])).reshape(3, -1)
+        homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
+        return bool(np.abs((self.affine - other.affine) @ homogeneous).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular target grid in RAS orientation.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels along x, y, z.
+    spacing_mm : float
+        Isotropic spacing.
+    centre_mm : tuple of float
+        World point at the grid's centre.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: float
+    centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def affine(self) -> FloatArray:
+        """Affine of the grid, RAS+."""
+        affine = np.diag([self.spacing_mm, self.spacing_mm, self.spacing_mm, 1.0])
+        affine[:3, 3] = np.array(self.centre_mm) - (np.array(self.shape) - 1) / 2 * self.spacing_mm
+        return affine
+
+
+def load_volume(path: Path) -> Volume:
+    """Read a NIfTI file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii`` or ``.nii.gz``, three axes (a fourth of length 1 is dropped).
+
+    Returns
+    -------
+    Volume
+        With the header's scaling applied; floating point if there was one, else the stored type.
+
+    Raises
+    ------
+    CaseError
+        If the file is unreadable or truncated, not three-dimensional, or has no usable affine.
+    """
+    try:
+        image = nib.Nifti1Image.from_filename(path)
+        array = np.asanyarray(image.dataobj)
+    except Exception as error:  # nibabel, zlib and numpy raise a dozen different types on a damaged file
+        raise CaseError(
+            f"unreadable NIfTI file ({type(error).__name__}); expected a whole .nii or .nii.gz; copy it anew"
+        ) from error
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise CaseError(f"image with {array.ndim} axes; expected 3; name the volume to use in the data manifest")
+    affine = np.asarray(image.affine, np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise CaseError("affine without volume; expected an invertible one; repair the header (sform or qform)")
+    return Volume(array, affine)
+
+
+def map_volume(path: Path) -> NDArray[Any]:
+    """Memory-map the voxels of an uncompressed NIfTI file that :func:`save_volume` wrote.
+
+    Returns
+    -------
+    ndarray, (x, y, z)
+        Read-only, nothing is read until it is used.
+    """
+    return np.asanyarray(nib.Nifti1Image.from_filename(path, mmap="r").dataobj)
+
+
+def save_volume(volume: Volume, path: Path, description: str = "") -> None:
+    """Write a NIfTI file with a fresh header: geometry and description, nothing else.
+
+    Parameters
+    ----------
+    volume : Volume
+        Integer arrays keep their type; the header carries no scaling.
+    path : Path
+        ``.nii`` or ``.nii.gz``; parents are made. The same volume gives the same bytes.
+    description : str
+        At most 79 characters, for the header's ``descrip``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(volume.array, volume.affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = description.encode("ascii")
+    image.set_sform(volume.affine, code=1)
+    image.set_qform(volume.affine, code=1)
+    nib.save(image, path)
+
+
+def to_ras(volume: Volume) -> Volume:
+    """Permute and flip axes to the orientation nearest to RAS+; values and world positions stay.
+
+    Returns
+    -------
+    Volume
+        A view on the same data where possible.
+    """
+    image = nib.as_closest_canonical(nib.Nifti1Image(volume.array, volume.affine))
+    return Volume(np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64))
+
+
+def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
+    """Resample an image to a grid: smoothing against aliasing where the grid is coarser, then linear interpolation.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any orientation, any numeric type.
+    grid : Grid
+    background : float
+        Value outside the source's field of view.
+
+    Returns
+    -------
+    Volume
+        float32 on the grid.
+    """
+    image = _to_sitk(Volume(volume.array.astype(np.float32), volume.affine))
+    return _from_sitk(_resample_sitk(image, _smoothing_mm(volume, grid), grid, background))
+
+
+def resample_labels(volume: Volume, grid: Grid, n_classes: int) -> Volume:
+    """Resample a label map: each class's share of a voxel is interpolated, the largest share wins.
+
+    Unlike nearest-neighbour sampling this neither drops thin structures nor shifts borders when the grid is coarser.
+
+    Parameters
+    ----------
+    volume : Volume
+        Integer values in [0, n_classes).
+    grid : Grid
+    n_classes : int
+        Background included.
+
+    Returns
+    -------
+    Volume
+        uint8 on the grid; background outside the field of view.
+    """
+    smoothing_mm = _smoothing_mm(volume, grid)
+    best = np.zeros(grid.shape, np.uint8)
+    best_share = np.full(grid.shape, -1.0, np.float32)
+    for value in range(n_classes):
+        one_hot = Volume((volume.array == value).astype(np.float32), volume.affine)
+        outside = 1.0 if value == 0 else 0.0
+        share = _from_sitk(_resample_sitk(_to_sitk(one_hot), smoothing_mm, grid, outside)).array
+        wins = share > best_share
+        best[wins], best_share[wins] = value, share[wins]
+    return Volume(best, grid.affine)
+
+
+def _smoothing_mm(volume: Volume, grid: Grid) -> list[float]:
+    """Standard deviation of the anti-aliasing Gaussian along each array axis, 0 where none is needed."""
+    sigmas = []
+    for spacing_mm in volume.spacing_mm:
+        ratio = grid.spacing_mm / spacing_mm
+        # A Gaussian whose half-width matches the coarser voxel's (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81).
+        sigmas.append(spacing_mm * np.sqrt(max(ratio**2 - 1.0, 0.0)) / (2.0 * np.sqrt(2.0 * np.log(2.0))))
+    return sigmas
+
+
+def _resample_sitk(image: sitk.Image, smoothing_mm: list[float], grid: Grid, background: float) -> sitk.Image:
+    if max(smoothing_mm) > 0:
+        # Zero variance along an axis leaves that axis alone.
+        image = sitk.DiscreteGaussian(image, [s**2 for s in smoothing_mm], maximumKernelWidth=64, useImageSpacing=True)
+    reference = _to_sitk(Volume(np.zeros(grid.shape, np.uint8), grid.affine))
+    return sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, background, sitk.sitkFloat32)
+
+
+def _to_sitk(volume: Volume) -> sitk.Image:
+    affine = RAS_TO_LPS @ volume.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def _from_sitk(image: sitk.Image) -> Volume:
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return Volume(sitk.GetArrayFromImage(image).T, RAS_TO_LPS @ affine)
