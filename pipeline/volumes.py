@@ -80,13 +80,15 @@ class Grid:
         return affine
 
 
-def load_volume(path: Path) -> Volume:
+def load_volume(path: Path, index: int | None = None) -> Volume:
     """Read a NIfTI file.
 
     Parameters
     ----------
     path : Path
         ``.nii`` or ``.nii.gz``, three axes (a fourth of length 1 is dropped).
+    index : int, optional
+        Which volume of a four-dimensional file.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def load_volume(path: Path) -> Volume:
     """
     try:
         image = nib.Nifti1Image.from_filename(path)
-        array = np.asanyarray(image.dataobj)
+        array = np.asanyarray(image.dataobj if index is None else image.dataobj[..., index])
     except Exception as error:  # nibabel, zlib and numpy raise a dozen different types on a damaged file
         raise CaseError(
             f"unreadable NIfTI file ({type(error).__name__}); expected a whole .nii or .nii.gz; copy it anew"
@@ -145,6 +147,40 @@ def save_volume(volume: Volume, path: Path, description: str = "") -> None:
     image.set_sform(volume.affine, code=1)
     image.set_qform(volume.affine, code=1)
     nib.save(image, path)
+
+
+def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2) -> Volume:
+    """Put a volume that covers part of a reference's voxels onto the whole of the reference's grid.
+
+    Parameters
+    ----------
+    volume, reference : Volume
+        In RAS orientation, on the same lattice of voxels.
+    tolerance_mm : float
+        Largest distance between voxels that are called the same.
+
+    Returns
+    -------
+    Volume
+        On the reference's grid, 0 where the volume does not reach.
+
+    Raises
+    ------
+    CaseError
+        If the lattices differ, or the volume reaches beyond the reference.
+    """
+    start = np.linalg.solve(reference.affine, volume.affine[:, 3])[:3]
+    first = np.rint(start).astype(int)
+    expected = reference.affine.copy()
+    expected[:, 3] = reference.affine @ [*first, 1.0]
+    stop = first + volume.array.shape
+    if not Volume(volume.array, expected).same_grid(volume, tolerance_mm) or (first < 0).any():
+        raise CaseError("label map on another grid; expected the image's grid; resample it to the image")
+    if (stop > reference.array.shape).any():
+        raise CaseError("label map reaches beyond the image; expected the image's grid; resample it to the image")
+    array = np.zeros(reference.array.shape, volume.array.dtype)
+    array[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))] = volume.array
+    return Volume(array, reference.affine)
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -210,11 +246,11 @@ def resample_labels(volume: Volume, grid: Grid, n_classes: int) -> Volume:
 
 
 def _smoothing_mm(volume: Volume, grid: Grid) -> list[float]:
-    """Standard deviation of the anti-aliasing Gaussian along each array axis, 0 where none is needed."""
+    """Return the standard deviation of the anti-aliasing Gaussian along each array axis, 0 where none is needed."""
     sigmas = []
     for spacing_mm in volume.spacing_mm:
         ratio = grid.spacing_mm / spacing_mm
-        # A Gaussian whose half-width matches the coarser voxel's (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81).
+        # Half-width of the coarser voxel (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81).
         sigmas.append(spacing_mm * np.sqrt(max(ratio**2 - 1.0, 0.0)) / (2.0 * np.sqrt(2.0 * np.log(2.0))))
     return sigmas
 

@@ -1,0 +1,1 @@
+"""Stage audit: membership-inference attacks with their controls."""

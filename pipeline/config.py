@@ -1,0 +1,331 @@
+"""RunConfig: one frozen section per stage, read from YAML, every field described, unknown keys refused.
+
+Defaults are those of a real data set; the presets in ``configs/`` say what they change and why.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+ArmName = Literal["real", "real-aug", "real-syn", "real-syn-aug", "syn"]
+LabelSource = Literal["recombine", "atlas"]
+Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSection(Section):
+    """What concerns the run as a whole."""
+
+    seed: int = Field(0, ge=0, description="Root of every random stream.")
+
+
+class SplitShares(Section):
+    """Shares of persons on each side of the split."""
+
+    train: Share = Field(0.6, description="The generator's members.")
+    val: Share = Field(0.15, description="Every choice is made here.")
+    test: Share = Field(0.25, description="The audit's non-members and the segmenter's test patients.")
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        if abs(self.train + self.val + self.test - 1.0) > 1e-6:
+            raise ValueError("expected shares that sum to 1")
+        return self
+
+
+class IngestSection(Section):
+    """From a folder of scans to a pseudonymous, harmonised cohort."""
+
+    source: str = Field("phantom", description="Folder with the data set, or `phantom` for the built-in cohort.")
+    manifest: str = Field("phantom", description="Name of a shipped data manifest, or path of your own.")
+    key_file: Path | None = Field(
+        None, description="Secret key of the pseudonyms; made on first use in your config folder if not given."
+    )
+    split_file: Path | None = Field(None, description="TSV with columns subject (as in the source) and split.")
+    split: SplitShares = SplitShares()
+    spacing_mm: PositiveFloat = Field(1.0, description="Isotropic spacing of the working grid, mm.")
+    size_voxels: Shape = Field((160, 192, 160), description="Shape of the working grid, voxels along x, y, z.")
+    min_cases: Annotated[int, Field(ge=4)] = Field(6, description="Fewer usable cases than this: the stage fails.")
+    min_slices: PositiveInt = Field(16, description="A volume with fewer slices is no brain and is refused.")
+    intensity_percentiles: tuple[float, float] = Field(
+        (0.5, 99.8), description="Within the brain mask, these percentiles become 0 and 1000; beyond is clipped."
+    )
+    tissue_smoothness: PositiveFloat = Field(0.1, description="Beta of the hidden Markov random field.")
+    phantom_cases: PositiveInt = Field(40, description="Number of phantoms, where source is `phantom`.")
+    phantom_spacing_mm: PositiveFloat = Field(2.0, description="Spacing at which phantoms are made, mm.")
+
+
+class TrainSection(Section):
+    """The conditional GAN."""
+
+    dimensions: Literal[2, 3] = Field(2, description="2: slices with their neighbours as context; 3: volumes.")
+    channels: PositiveInt = Field(32, description="Generator channels at full resolution.")
+    levels: Annotated[int, Field(ge=1, le=6)] = Field(3, description="Halvings of resolution in the generator.")
+    style_size: PositiveInt = Field(16, description="Length of the style code.")
+    context_slices: Annotated[int, Field(ge=0)] = Field(
+        1, description="Label slices on each side that a 2D generator sees beside its own."
+    )
+    steps: PositiveInt = Field(20000, description="Optimiser steps of generator and discriminator each.")
+    batch_size: PositiveInt = Field(8, description="Slices (2D) or patches (3D) in a step.")
+    patch_voxels: Shape | None = Field(None, description="Training patch in 3D; the whole volume if not given.")
+    learning_rate_generator: PositiveFloat = Field(1e-4, description="Adam step size of the generator.")
+    learning_rate_discriminator: PositiveFloat = Field(4e-4, description="Adam step size of the discriminator.")
+    discriminator_channels: PositiveInt = Field(32, description="Discriminator channels in its first layer.")
+    discriminator_layers: PositiveInt = Field(3, description="Layers of each of the two discriminators.")
+    feature_matching_weight: Annotated[float, Field(ge=0.0)] = Field(10.0, description="Weight of feature matching.")
+    reconstruction_weight: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="Weight of L1 to the real scan; 0 leaves it out."
+    )
+    ema_decay: Share = Field(0.999, description="Decay per step of the averaged generator that samples are drawn from.")
+    augmentation: tuple[Literal["colour", "translation", "cutout", "flip"], ...] = Field(
+        ("colour", "translation", "cutout", "flip"), description="DiffAugment policies, seen by the discriminator."
+    )
+    monitor_every: PositiveInt = Field(500, description="Steps between figures and sample grids on val patients.")
+    checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
+
+
+class GenerateSection(Section):
+    """The synthetic cohort."""
+
+    n_cases: PositiveInt = Field(200, description="Synthetic cases to make.")
+    label_sources: dict[LabelSource, Share] = Field(
+        {"recombine": 0.5, "atlas": 0.5}, description="Share of cases whose label map comes from each source."
+    )
+    volume_edges_ml: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        (5.0, 25.0, 60.0, 120.0), description="Edges of the strata small, medium, large of whole-tumour volume, ml."
+    )
+    max_attempts: PositiveInt = Field(8, description="Label maps tried for a case until one meets its plan.")
+
+    @model_validator(mode="after")
+    def _meaningful(self) -> Self:
+        if abs(sum(self.label_sources.values()) - 1.0) > 1e-6:
+            raise ValueError("label_sources: expected shares that sum to 1")
+        if list(self.volume_edges_ml) != sorted(set(self.volume_edges_ml)):
+            raise ValueError("volume_edges_ml: expected four increasing volumes")
+        return self
+
+
+class AuditSection(Section):
+    """Membership-inference attacks, their controls, and the limits of the gate."""
+
+    n_references: PositiveInt = Field(8, description="Reference generators, trained on balanced random halves.")
+    n_style_draws: PositiveInt = Field(4, description="Styles that the reconstruction attack tries.")
+    n_permutations: Annotated[int, Field(ge=1000)] = Field(1000, description="Permutations of the negative control.")
+    n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")
+    planted_share: Share = Field(0.2, description="Share of members planted as copies in the positive control.")
+    auc_limit: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
+        0.6, description="Largest AUC that is accepted: pass needs every gated interval below it."
+    )
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of intervals and tests.")
+    min_patients_a_side: PositiveInt = Field(
+        20, description="With fewer members or non-members an interval is called unreliable and gates nothing."
+    )
+    min_references_to_pass: Annotated[int, Field(ge=2)] = Field(
+        8, description="With fewer references the spread between generators is unknown: no pass."
+    )
+
+    @model_validator(mode="after")
+    def _even_references(self) -> Self:
+        if self.n_references % 2:
+            raise ValueError("n_references: expected an even number, since halves come in complementary pairs")
+        return self
+
+
+class EvaluateSection(Section):
+    """Segmentation with and without synthetic scans."""
+
+    arms: tuple[ArmName, ...] = Field(get_args(ArmName), description="Arms to train.")
+    baseline: ArmName = Field("real-aug", description="Arm that the others are compared with.")
+    n_seeds: PositiveInt = Field(3, description="Trainings of each arm.")
+    steps: PositiveInt = Field(4000, description="Optimiser steps, the same in every arm.")
+    batch_size: PositiveInt = Field(8, description="Slices in a step.")
+    filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(16, description="First-level filters of SegResNet.")
+    learning_rate: PositiveFloat = Field(1e-3, description="AdamW step size, cosine decay.")
+    synthetic_share: Share = Field(0.25, description="Share of synthetic slices in a step of the mixed arms.")
+    real_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1.0, description="Share of real training patients used.")
+    augmentation_strength: Share = Field(1.0, description="Scales probabilities and ranges of ordinary augmentation.")
+    validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
+    n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of intervals and tests.")
+
+    @model_validator(mode="after")
+    def _baseline_trained(self) -> Self:
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline: expected one of the arms {', '.join(self.arms)}")
+        return self
+
+
+class ExportSection(Section):
+    """The release, behind the privacy gate."""
+
+    override_reason: str = Field(
+        "", description="Written reason to release although the verdict is not pass; recorded in the release."
+    )
+    title: str = Field("Synthetic brain-tumour MRI cohort", description="Title on the card.")
+    license: str = Field("CC-BY-4.0", description="SPDX identifier of the release's licence.")
+    contact: str = Field("", description="Whom receivers may ask; printed on the card. Leave empty to print nothing.")
+
+
+class TrackingSection(Section):
+    """MLflow."""
+
+    uri: str = Field("", description="Tracking server; empty: a sqlite store beside the runs; `none`: journal only.")
+    experiment: str = Field("synthcohort", description="MLflow experiment.")
+
+
+class ComputeSection(Section):
+    """Where the work runs. Never changes results, but for `precision`."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the trainings.")
+    devices: PositiveInt = Field(1, description="Devices of the trainings, per node.")
+    nodes: PositiveInt = Field(1, description="Nodes of the trainings.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="Arithmetic of trainings.")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="Processes for work on cases; 0: one per core.")
+    scheduler: str = Field("local", description="`local`, or address of a Dask scheduler (`cluster` extra).")
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    run: RunSection = RunSection()
+    ingest: IngestSection = IngestSection()
+    train: TrainSection = TrainSection()
+    generate: GenerateSection = GenerateSection()
+    audit: AuditSection = AuditSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    export: ExportSection = ExportSection()
+    tracking: TrackingSection = TrackingSection()
+    compute: ComputeSection = ComputeSection()
+
+    @model_validator(mode="after")
+    def _grid_fits_networks(self) -> Self:
+        multiple = 2**self.train.levels
+        in_network = self.ingest.size_voxels[: self.train.dimensions]
+        if any(n % multiple for n in in_network):
+            raise ValueError(
+                f"ingest.size_voxels: expected multiples of 2^train.levels = {multiple} along the axes that the "
+                f"{self.train.dimensions}D generator sees, got {in_network}"
+            )
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file.
+
+    Parameters
+    ----------
+    path : Path
+        YAML; relative paths in it are relative to the working folder.
+    overrides : sequence of str
+        ``section.key=value`` items that win over the file; values are YAML.
+
+    Returns
+    -------
+    RunConfig
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or no YAML mapping, or a key is unknown, or a value does not fit; every problem is
+        listed with its path, unknown keys with the nearest known one.
+    """
+    if not path.is_file():
+        raise ConfigError(f"config file {path} not found; expected a YAML file such as configs/demo.yaml")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}; correct the file") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected sections such as `train:`, got {type(content).__name__}; see configs/")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(content, str(path))
+
+
+def parse_config(content: Mapping[str, Any], origin: str) -> RunConfig:
+    """Validate a config given as nested mappings; see :func:`load_config`."""
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        problems = [_describe_problem(dict(item)) for item in error.errors()]
+        raise ConfigError(f"{origin}: " + "\n".join(problems)) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the resolved config as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten_config(config: RunConfig) -> dict[str, str]:
+    """Return the resolved config as ``section.key`` to text; values that are paths are left out.
+
+    Returns
+    -------
+    dict of str to str
+        Empty values are left out too: they say nothing, and a key that is set later is then new, not changed.
+    """
+    paths = {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "tracking.uri"}
+    flat = dict(_flatten("", config.model_dump(mode="json")))
+    return {key: text for key, text in flat.items() if key not in paths and text not in ("", "None")}
+
+
+def _flatten(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), item)
+    elif isinstance(value, list):
+        yield prefix, ", ".join(map(str, value))
+    else:
+        yield prefix, str(value)
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not separator or len(keys) < 2 or not all(keys):
+        raise ConfigError(f"--set {override}: expected section.key=value, as in --set train.steps=1000")
+    target = content
+    for key in keys[:-1]:
+        child = target.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {key} is a value, not a section; see configs/ for the keys")
+        target = child
+    try:
+        target[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML; put it in quotes") from error
+
+
+def _describe_problem(problem: dict[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    path = ".".join(location) or "config"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean `{nearest[0]}`?" if nearest else f"known keys: {', '.join(known)}"
+        return f"{path}: unknown key; {hint}"
+    if problem["type"] == "value_error":
+        return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{path}: {problem['msg']}; got {problem['input']!r}"
+
+
+def _known_keys(location: Sequence[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+    return list(getattr(model, "model_fields", {}))

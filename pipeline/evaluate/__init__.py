@@ -1,0 +1,1 @@
+"""Stage evaluate: segmentation with and without synthetic scans."""

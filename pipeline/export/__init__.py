@@ -1,0 +1,1 @@
+"""Stage export: the release, behind the privacy gate."""

@@ -1,0 +1,1 @@
+"""Stage generate: the synthetic cohort."""

@@ -1,0 +1,1 @@
+"""Stage ingest: from a folder of scans to a pseudonymous, harmonised cohort."""

@@ -1,0 +1,106 @@
+"""Find the cases of a NIfTI data set: which files belong to which subject."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.ingest.manifest import Manifest, NiftiFile
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One case as found in the source. Holds identifiers: it is never logged or written.
+
+    Parameters
+    ----------
+    number : int
+        Running number in the source, from 1, in the order of subjects: names the case in messages.
+    subject, person : str
+        As found in the source.
+    files : mapping of str to tuple of Path
+        Modality, ``tumor`` or ``brain_mask`` to its file (NIfTI) or the files of its series (DICOM).
+    problem : str
+        Why it cannot be used, if that is known already.
+    """
+
+    number: int
+    subject: str
+    person: str
+    files: Mapping[str, tuple[Path, ...]]
+    problem: str = ""
+
+
+def discover_nifti(root: Path, manifest: Manifest) -> list[SourceCase]:
+    """Find the subjects below a folder by the manifest's file patterns.
+
+    Returns
+    -------
+    list of SourceCase
+        Sorted by subject; a case that lacks files says so in ``problem``.
+
+    Raises
+    ------
+    DataError
+        If no file fits any pattern.
+    """
+    rules: dict[str, NiftiFile] = dict(manifest.images)
+    if manifest.tumor is not None:
+        rules["tumor"] = manifest.tumor
+    if manifest.brain_mask is not None:
+        rules["brain_mask"] = manifest.brain_mask
+    patterns = {name: compile_pattern(rule.file, manifest.subject) for name, rule in rules.items()}
+    found: dict[str, dict[str, tuple[Path, ...]]] = {}
+    persons: dict[str, str] = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        relative = path.relative_to(root).as_posix()
+        for name, pattern in patterns.items():
+            match = pattern.fullmatch(relative)
+            if match:
+                subject = match["subject"]
+                persons[subject] = match.groupdict().get("person") or subject
+                files = found.setdefault(subject, {})
+                files[name] = (*files.get(name, ()), path)
+    if not found:
+        raise DataError(
+            f"no file fits the manifest `{manifest.name}`; expected names such as "
+            f"{next(iter(rules.values())).file}; correct ingest.source or ingest.manifest"
+        )
+    required = [name for name in rules if name != "brain_mask"]
+    return [
+        SourceCase(number, subject, persons[subject], found[subject], _problem(found[subject], required))
+        for number, subject in enumerate(sorted(found), start=1)
+    ]
+
+
+def compile_pattern(pattern: str, subject: str) -> re.Pattern[str]:
+    """Turn a manifest's file pattern into a regular expression over relative POSIX paths.
+
+    Parameters
+    ----------
+    pattern : str
+        ``{subject}`` stands for the subject (the same at each place), ``*`` for anything but ``/``, ``**/`` for any
+        folders.
+    subject : str
+        Regular expression of a subject.
+    """
+    expression = ""
+    seen_subject = False
+    for part in re.split(r"(\{subject\}|\*\*/|\*)", pattern):
+        if part == "{subject}":
+            expression += "(?P=subject)" if seen_subject else f"(?P<subject>{subject})"
+            seen_subject = True
+        else:
+            expression += {"**/": "(?:.*/)?", "*": "[^/]*"}.get(part, re.escape(part))
+    return re.compile(expression)
+
+
+def _problem(files: Mapping[str, tuple[Path, ...]], required: list[str]) -> str:
+    missing = [name for name in required if name not in files]
+    if missing:
+        return f"no file for {', '.join(missing)}; expected one for each of {', '.join(required)}; add it"
+    double = [name for name in required if len(files[name]) > 1]
+    if double:
+        return f"several files for {', '.join(double)}; expected one; narrow the pattern in the data manifest"
+    return ""

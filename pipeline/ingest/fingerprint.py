@@ -1,0 +1,53 @@
+"""What ingest's result depends on outside its config section."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.cohort import digest_file
+from pipeline.config import IngestSection
+from pipeline.errors import ConfigError
+from pipeline.ingest.manifest import manifest_path
+from pipeline.ingest.pseudonym import default_key_file, load_key
+
+
+def source_fingerprint(config: IngestSection) -> dict[str, Any]:
+    """Return names, sizes and times of the source's files, and digests of manifest, split file and key.
+
+    Raises
+    ------
+    ConfigError
+        If the source folder, the manifest, the split file or the key file is missing.
+    """
+    content: dict[str, Any] = {"manifest": digest_file(manifest_path(config.manifest))}
+    if config.split_file is not None:
+        if not config.split_file.is_file():
+            raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
+        content["split_file"] = digest_file(config.split_file)
+    if config.key_file is not None or config.source == "phantom" or default_key_file().exists():
+        content["key"] = hashlib.sha256(load_key(config)).hexdigest()
+    if config.source != "phantom":
+        content["files"] = list_source(Path(config.source))
+    return content
+
+
+def list_source(root: Path) -> list[tuple[str, int, int]]:
+    """Return relative name, size and modification time (ns) of each file below a folder, sorted.
+
+    Raises
+    ------
+    ConfigError
+        If the folder does not exist or is empty.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"ingest.source: {root} is no folder; expected a folder of scans, or `phantom`")
+    entries = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder) / name
+            status = path.stat()
+            entries.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
+    if not entries:
+        raise ConfigError(f"ingest.source: {root} is empty; expected a folder of scans")
+    return sorted(entries)

@@ -1,0 +1,145 @@
+"""Data manifest: teaches ingest a data set without code."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.labels import MODALITIES, LabelScheme
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NiftiFile(_Closed):
+    """Where one image of a subject is found."""
+
+    file: str = Field(description="Relative path with `{subject}`; `*` stands for anything but `/`, `**/` for folders.")
+    volume: int | None = Field(None, ge=0, description="Index in a four-dimensional file.")
+
+
+class SeriesRule(_Closed):
+    """How one DICOM series of a study is recognised; all that is given must hold."""
+
+    description: str = Field(description="Regular expression searched in SeriesDescription, case ignored.")
+    exclude: str = Field("", description="Regular expression that must not be found there.")
+    contrast: bool | None = Field(None, description="Whether a contrast agent must be stated, or must not.")
+
+
+class Prepared(_Closed):
+    """What has already been done to the scans."""
+
+    skull_stripped: bool = False
+    coregistered: bool = False
+
+
+class Manifest(_Closed):
+    """Everything ingest knows about a data set."""
+
+    name: str = Field(description="Name of the data set.")
+    license: str = Field(description="Licence of the data set.")
+    citation: str = Field(description="What to cite.")
+    format: Literal["nifti", "dicom"]
+    subject: str = Field(
+        "[^/]+", description="Regular expression of a subject's identifier; a group `person` in it tells the person."
+    )
+    images: dict[str, NiftiFile] = Field({}, description="NIfTI: file of each modality.")
+    tumor: NiftiFile | None = Field(None, description="NIfTI: file of the label map.")
+    brain_mask: NiftiFile | None = Field(None, description="NIfTI: file of the brain mask, if there is one.")
+    labels: dict[str, list[int]] = Field({}, description="NIfTI: tumour class to the values that mean it.")
+    series: dict[str, SeriesRule] = Field({}, description="DICOM: rule of each modality's series.")
+    tumor_series: SeriesRule | None = Field(None, description="DICOM: rule of the segmentation (SEG).")
+    segments: dict[str, str] = Field({}, description="DICOM: tumour class to a regular expression of SegmentLabel.")
+    prepared: Prepared = Prepared()
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _allow_plain_paths(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: {"file": item} if isinstance(item, str) else item for name, item in value.items()}
+        return value
+
+    @field_validator("tumor", "brain_mask", mode="before")
+    @classmethod
+    def _allow_plain_path(cls, value: object) -> object:
+        return {"file": value} if isinstance(value, str) else value
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _allow_single_values(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: [item] if isinstance(item, int) else item for name, item in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        nifti = self.format == "nifti"
+        needed = ("images", "tumor", "labels") if nifti else ("series", "tumor_series", "segments")
+        missing = [name for name in needed if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"format {self.format} needs {', '.join(missing)}")
+        unknown = [name for name in (self.images if nifti else self.series) if name not in MODALITIES]
+        if unknown:
+            raise ValueError(f"modalities: expected some of {', '.join(MODALITIES)}, got {', '.join(unknown)}")
+        for expression in (self.subject, *self.segments.values()):
+            try:
+                re.compile(expression)
+            except re.error as error:
+                raise ValueError(f"regular expression {expression!r}: {error}") from error
+        return self
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that each case must have, in canonical order."""
+        given = self.images if self.format == "nifti" else self.series
+        return tuple(name for name in MODALITIES if name in given)
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """Tumour classes of the data set."""
+        return LabelScheme(tuple(self.labels if self.format == "nifti" else self.segments))
+
+
+def manifest_path(name: str) -> Path:
+    """Return the file of a manifest: a path of the user's, or the name of a shipped one.
+
+    Raises
+    ------
+    ConfigError
+        If there is none; the shipped names are listed.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    package = Path(str(files("pipeline")))
+    # In an installed package the manifests lie inside it, in a checkout beside it.
+    shipped = [path for folder in (package, package.parent) for path in (folder / "data_manifests").glob("*.yaml")]
+    for path in shipped:
+        if path.stem == name:
+            return path
+    names = ", ".join(sorted(path.stem for path in shipped))
+    raise ConfigError(f"ingest.manifest: {name} not found; expected a YAML file or one of {names}")
+
+
+def load_manifest(name: str) -> Manifest:
+    """Read and check a manifest.
+
+    Raises
+    ------
+    ConfigError
+        If it is not found, no YAML, or does not fit; every problem is listed.
+    """
+    path = manifest_path(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Manifest.model_validate(content)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"manifest {name}: not YAML: {' '.join(str(error).split())}; correct the file") from error
+    except ValidationError as error:
+        problems = "\n".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"manifest {name}:\n{problems}") from error

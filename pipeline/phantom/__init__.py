@@ -1,0 +1,1 @@
+"""The built-in cohort: atlas anatomy, grown tumours, MR contrast, written as NIfTI or DICOM."""

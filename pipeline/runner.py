@@ -1,0 +1,295 @@
+"""Runner: the stages in order, each skipped while its fingerprint holds, each written aside and renamed when whole."""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.cohort import digest_of, digest_tree, write_json
+from pipeline.config import RunConfig, dump_config, flatten_config
+from pipeline.errors import ConfigError, GateRefused
+from pipeline.progress import say
+from pipeline.seeds import derive_seed
+from pipeline.tracking import StageTracker, Tracking
+
+FOLDERS = {
+    "ingest": "cohort",
+    "train": "model",
+    "generate": "synthetic",
+    "audit": "audit",
+    "evaluate": "evaluation",
+    "export": "release",
+}
+STAGES = tuple(FOLDERS)
+UPSTREAM = {
+    "ingest": (),
+    "train": ("ingest",),
+    "generate": ("ingest", "train"),
+    "audit": ("ingest", "train", "generate"),
+    "evaluate": ("ingest", "generate"),
+    "export": ("ingest", "train", "generate", "audit", "evaluate"),
+}
+# What else of the config decides a stage's outputs, beside its own section.
+EXTRA_SECTIONS = {"audit": ("train", "generate"), "ingest": ()}
+# Stages that go on from what a killed attempt left; the others start anew.
+RESUMABLE = frozenset({"train", "audit", "evaluate"})
+FINGERPRINT_FILE = "fingerprint.txt"
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage is given.
+
+    Parameters
+    ----------
+    config : RunConfig
+    run_dir : Path
+        The run folder; finished stages are read through :meth:`folder`.
+    out : Path
+        Where the stage writes: a sibling that is renamed at the end. What an earlier, killed attempt with the same
+        fingerprint left there is still there.
+    seed : int
+        Root of the stage's random streams.
+    tracker : StageTracker
+    """
+
+    config: RunConfig
+    run_dir: Path
+    out: Path
+    seed: int
+    tracker: StageTracker
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder of a finished stage."""
+        return self.run_dir / FOLDERS[stage]
+
+    def done(self, stage: str) -> dict[str, Any]:
+        """Return the record of a finished stage: fingerprint, summary, files with checksums."""
+        return read_done(self.folder(stage)) or {}
+
+
+def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: str = STAGES[-1]) -> None:
+    """Run the stages from ``first`` to ``last``; what holds is skipped.
+
+    Parameters
+    ----------
+    config : RunConfig
+    run_dir : Path
+        Made if it does not exist.
+    first, last : str
+        Stage names.
+
+    Raises
+    ------
+    ConfigError
+        If a name is no stage, ``first`` comes after ``last``, or a stage before ``first`` has not been run.
+    GateRefused
+        If the gate refuses; the report is written all the same.
+    SynthcohortError
+        Whatever a stage raises.
+    """
+    selected = select_stages(first, last)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    plan = plan_stages(config, run_dir)
+    for stage in STAGES[: STAGES.index(first)]:
+        if not plan[stage].holds:
+            raise ConfigError(f"--from {first}: stage {stage} has no finished result for this config; leave out --from")
+    stale = [stage for stage in selected if not plan[stage].holds]
+    if not stale and (run_dir / "report.html").is_file():
+        for stage in selected:
+            _say_skipped(stage)
+        say(f"Nothing to do: {run_dir / 'report.html'}")
+        return
+    (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    with Tracking(run_dir, config.tracking, flatten_config(config)) as tracking:
+        try:
+            for stage in selected:
+                _run_stage(stage, config, run_dir, tracking)
+        finally:
+            _write_report(run_dir, tracking)
+
+
+def select_stages(first: str, last: str) -> tuple[str, ...]:
+    """Return the stages from ``first`` to ``last``; raise ConfigError if there is none such."""
+    for name in (first, last):
+        if name not in STAGES:
+            raise ConfigError(f"{name}: no stage; expected one of {', '.join(STAGES)}")
+    selected = STAGES[STAGES.index(first) : STAGES.index(last) + 1]
+    if not selected:
+        raise ConfigError(f"--from {first} comes after --until {last}; swap them")
+    return selected
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Whether a stage's result on disk holds for a config."""
+
+    stage: str
+    fingerprint: str
+    holds: bool
+
+
+def plan_stages(config: RunConfig, run_dir: Path) -> dict[str, StagePlan]:
+    """Compute the fingerprint of each stage and compare it with what is on disk."""
+    plans: dict[str, StagePlan] = {}
+    for stage in STAGES:
+        upstream = {name: plans[name].fingerprint for name in UPSTREAM[stage]}
+        value = fingerprint(stage, config, upstream)
+        done = read_done(run_dir / FOLDERS[stage])
+        holds = done is not None and done["fingerprint"] == value and all(plans[name].holds for name in UPSTREAM[stage])
+        plans[stage] = StagePlan(stage, value, holds)
+    return plans
+
+
+def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> str:
+    """Return the fingerprint of a stage: all that decides its outputs, and nothing else.
+
+    Its config section (and those of stages that it repeats), the seed, the precision, the fingerprints upstream, the
+    code; for ingest what it reads. Not the number of workers, nor where files lie.
+    """
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in (stage, *EXTRA_SECTIONS.get(stage, ()))}
+    content: dict[str, Any] = {
+        "sections": sections,
+        "seed": config.run.seed,
+        "precision": config.compute.precision,
+        "upstream": dict(upstream),
+        "code": code_version(),
+    }
+    if stage == "ingest":
+        from pipeline.ingest.fingerprint import source_fingerprint
+
+        for key in ("source", "manifest", "key_file", "split_file"):
+            sections["ingest"].pop(key)
+        content["source"] = source_fingerprint(config.ingest)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def code_version() -> str:
+    """Return the package version with a digest of its sources; the pages shown to users do not count."""
+    root = Path(__file__).parent
+    shown_only = {"cli.py", "report.py", "progress.py", "dashboard.py"}
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        if path.name not in shown_only:
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a stage folder's ``done.json``, or None if the stage is not finished."""
+    try:
+        done: dict[str, Any] = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    return done
+
+
+def load_stage(stage: str) -> Callable[[StageContext], Summary]:
+    """Import a stage and return its function; imports are heavy, so only when its turn comes."""
+    run: Callable[[StageContext], Summary] = importlib.import_module(f"pipeline.{stage}.stage").run
+    return run
+
+
+def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
+    plan = plan_stages(config, run_dir)[stage]
+    done = read_done(run_dir / FOLDERS[stage])
+    if plan.holds and done is not None:
+        _say_skipped(stage)
+        tracking.stage_kept(stage, plan.fingerprint, done["summary"])
+        return
+    say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
+    if _finish_renaming(run_dir, stage, plan.fingerprint):
+        _say_skipped(stage)
+        return
+    out = _prepare_partial(run_dir, stage, plan.fingerprint)
+    tracker = tracking.start_stage(stage, plan.fingerprint, code_version())
+    started = time.monotonic()
+    context = StageContext(config, run_dir, out, derive_seed(config.run.seed, stage), tracker)
+    try:
+        summary = load_stage(stage)(context)
+    except BaseException as error:
+        status = "refused" if isinstance(error, GateRefused) else "failed"
+        tracking.end_stage(stage, status, {})
+        raise
+    _finish(out, run_dir / FOLDERS[stage], plan.fingerprint, summary, time.monotonic() - started)
+    tracking.end_stage(stage, "finished", summary)
+    figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in summary.items())
+    say(f"      done in {time.monotonic() - started:.0f} s: {figures}")
+
+
+def partial_folder(run_dir: Path, stage: str) -> Path:
+    """Return the sibling that a stage writes to until it is whole."""
+    return run_dir / f".{FOLDERS[stage]}.partial"
+
+
+def _prepare_partial(run_dir: Path, stage: str, value: str) -> Path:
+    """Return the sibling to write to, emptied unless it holds a cut-off attempt that the stage can go on from."""
+    out = partial_folder(run_dir, stage)
+    marker = out / FINGERPRINT_FILE
+    resumes = stage in RESUMABLE and marker.is_file() and marker.read_text(encoding="utf-8") == value
+    if out.exists() and not resumes:
+        shutil.rmtree(out)
+    out.mkdir(exist_ok=True)
+    marker.write_text(value, encoding="utf-8")
+    return out
+
+
+def _finish(out: Path, target: Path, value: str, summary: Summary, seconds: float) -> None:
+    (out / FINGERPRINT_FILE).unlink()
+    checksums = digest_tree(out)
+    record = {
+        "fingerprint": value,
+        "summary": summary,
+        "digest": digest_of(checksums),
+        "files": checksums,
+        "code": code_version(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+    }
+    write_json(out / "done.json", record)
+    _rename(out, target)
+
+
+def _finish_renaming(run_dir: Path, stage: str, value: str) -> bool:
+    """Rename a whole result that a kill left under its temporary name; tell whether there was one."""
+    out = partial_folder(run_dir, stage)
+    done = read_done(out)
+    if done is None or done["fingerprint"] != value:
+        return False
+    _rename(out, run_dir / FOLDERS[stage])
+    return True
+
+
+def _rename(out: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(out, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_report(run_dir: Path, tracking: Tracking) -> None:
+    from pipeline.report import write_report
+
+    path = write_report(run_dir)
+    tracking.report(path)
+    say(f"Report: {path}")
+
+
+def _say_skipped(stage: str) -> None:
+    say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}: holds, skipped")
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+

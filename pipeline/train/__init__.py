@@ -1,0 +1,1 @@
+"""Stage train: the conditional GAN."""

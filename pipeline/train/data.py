@@ -1,0 +1,144 @@
+"""Batches of conditions and scans, drawn from memory-mapped cases.
+
+A step's batch depends on the seed and the step only: a resumed training sees what an undisturbed one sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.cohort import INTENSITY_MAX, Case
+from pipeline.labels import LabelScheme, UInt8Array
+
+TUMOR_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Conditions and scans of a step.
+
+    Parameters
+    ----------
+    condition : Tensor, (N, channels, *spatial), float32
+        One-hot, see :func:`one_hot_slices`.
+    scan : Tensor, (N, modalities, *spatial), float32 in [-1, 1]
+    """
+
+    condition: Tensor
+    scan: Tensor
+
+
+class Sampler:
+    """Draws batches from cases: every case equally often, half of the slices or patches with tumour.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    scheme : LabelScheme
+    modalities : sequence of str
+    dimensions : int
+        2: axial slices; 3: patches.
+    context_slices : int
+    patch_voxels : tuple of int or None
+        3D only; None takes whole volumes.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        scheme: LabelScheme,
+        modalities: Sequence[str],
+        dimensions: int,
+        context_slices: int,
+        patch_voxels: tuple[int, int, int] | None,
+    ) -> None:
+        self._cases, self._scheme, self._modalities = cases, scheme, modalities
+        self._dimensions, self._context, self._patch = dimensions, context_slices, patch_voxels
+        self._brain_slices: list[NDArray[np.int64]] = []
+        self._tumor_slices: list[NDArray[np.int64]] = []
+        for case in cases:
+            tumor = np.asarray(case.tumor_map())
+            brain = (np.asarray(case.tissue_map()) > 0) | (tumor > 0)
+            self._brain_slices.append(np.flatnonzero(brain.any(axis=(0, 1))))
+            self._tumor_slices.append(np.flatnonzero(tumor.any(axis=(0, 1))))
+
+    def draw(self, batch_size: int, stream: np.random.Generator, flip: bool) -> Batch:
+        """Draw a batch.
+
+        Parameters
+        ----------
+        batch_size : int
+        stream : numpy.random.Generator
+        flip : bool
+            Mirror left and right in half of the samples.
+        """
+        conditions, scans = [], []
+        for _ in range(batch_size):
+            index = int(stream.integers(len(self._cases)))
+            slices = self._tumor_slices if stream.random() < TUMOR_SHARE else self._brain_slices
+            centre = int(stream.choice(slices[index]))
+            condition, scan = self._cut(self._cases[index], centre, stream)
+            if flip and stream.random() < 0.5:
+                condition, scan = condition[:, ::-1], scan[:, ::-1]
+            conditions.append(np.ascontiguousarray(condition))
+            scans.append(np.ascontiguousarray(scan))
+        return Batch(torch.from_numpy(np.stack(conditions)), torch.from_numpy(np.stack(scans)))
+
+    def _cut(
+        self, case: Case, centre: int, stream: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if self._dimensions == 2:
+            condition = self._condition_slices(case, centre)
+            return condition, read_scan(case, self._modalities, (slice(None), slice(None), centre))
+        shape = case.tumor_map().shape
+        patch = self._patch or shape
+        starts = [int(stream.integers(n - p + 1)) for n, p in zip(shape, patch, strict=True)]
+        starts[2] = int(np.clip(centre - patch[2] // 2, 0, shape[2] - patch[2]))
+        where = tuple(slice(start, start + p) for start, p in zip(starts, patch, strict=True))
+        labels = self._scheme.combine(case.tissue_map()[where], case.tumor_map()[where])
+        return one_hot(labels, self._scheme.n_condition_classes), read_scan(case, self._modalities, where)
+
+    def _condition_slices(self, case: Case, centre: int) -> NDArray[np.float32]:
+        first, last = centre - self._context, centre + self._context + 1
+        n_slices = case.tumor_map().shape[2]
+        inner = slice(max(first, 0), min(last, n_slices))
+        labels = self._scheme.combine(case.tissue_map()[:, :, inner], case.tumor_map()[:, :, inner])
+        labels = np.pad(labels, ((0, 0), (0, 0), (max(-first, 0), max(last - n_slices, 0))))
+        return one_hot_slices(labels, self._scheme.n_condition_classes, self._context)[0]
+
+
+def read_scan(case: Case, modalities: Sequence[str], where: tuple[slice | int, ...]) -> NDArray[np.float32]:
+    """Read part of a case's scan: (modalities, *spatial), float32 in [-1, 1]."""
+    parts = [np.asarray(case.image(name)[where], np.float32) for name in modalities]
+    scaled: NDArray[np.float32] = np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
+    return scaled
+
+
+def one_hot(labels: UInt8Array, n_classes: int) -> NDArray[np.float32]:
+    """Return the one-hot code of a label map: (n_classes, *shape), float32."""
+    values = np.arange(n_classes, dtype=np.uint8).reshape(-1, *[1] * labels.ndim)
+    return (labels[None] == values).astype(np.float32)
+
+
+def one_hot_slices(labels: UInt8Array, n_classes: int, context: int) -> NDArray[np.float32]:
+    """Return what a 2D generator sees of each slice that has all its neighbours.
+
+    Parameters
+    ----------
+    labels : ndarray, (x, y, slices), uint8
+        With ``context`` more slices on each side than are asked for.
+    n_classes : int
+    context : int
+
+    Returns
+    -------
+    ndarray, (slices - 2 * context, (2 * context + 1) * n_classes, x, y), float32
+        Channels go slice by slice, from below to above.
+    """
+    codes = np.moveaxis(one_hot(labels, n_classes), 3, 0)
+    n_inner = codes.shape[0] - 2 * context
+    return np.concatenate([codes[offset : offset + n_inner] for offset in range(2 * context + 1)], axis=1)

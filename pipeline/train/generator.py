@@ -1,0 +1,183 @@
+"""The generator: label map and style to a four-modality scan, one definition for 2D and 3D.
+
+SPADE (Park et al. 2019): at each resolution the label map modulates the features. Two changes, both so that a network
+trained on slices or patches gives the same result on a whole volume, and that neighbouring slices agree:
+
+* features are normalised per position over channels (Karras et al. 2018) instead of over the image, so that nothing
+  depends on what else is in the field of view;
+* the scale and shift of a label come from convolutions of the label map without normalisation, so that they do not
+  depend on the size of a lesion.
+
+References
+----------
+Park et al. 2019, "Semantic image synthesis with spatially-adaptive normalization", doi:10.1109/CVPR.2019.00244.
+Karras et al. 2018, "Progressive growing of GANs", arXiv:1710.10196. Karras et al. 2019 (noise inputs),
+doi:10.1109/CVPR.2019.00453.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+MODULATION_CHANNELS = 32
+MAX_CHANNEL_FACTOR = 8
+
+
+class GeneratorConfig(BaseModel):
+    """Everything that defines a generator's shape; stored beside its weights.
+
+    Parameters
+    ----------
+    dimensions : int
+        2 or 3.
+    n_classes : int
+        Classes of the condition, background included.
+    n_modalities : int
+    channels : int
+        At full resolution; doubled at each halving, at most eightfold.
+    levels : int
+        Halvings.
+    style_size : int
+    context_slices : int
+        Neighbouring label slices on each side (2D only).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dimensions: int
+    n_classes: int
+    n_modalities: int
+    channels: int
+    levels: int
+    style_size: int
+    context_slices: int
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the condition that the network sees."""
+        return self.n_classes * (2 * self.context_slices + 1 if self.dimensions == 2 else 1)
+
+    def channels_at(self, level: int) -> int:
+        """Channels of features at a level; 0 is full resolution."""
+        return self.channels * min(2**level, MAX_CHANNEL_FACTOR)
+
+
+class Generator(nn.Module):
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    config : GeneratorConfig
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        top = config.channels_at(config.levels)
+        self.stem = _conv(config.dimensions, config.condition_channels + config.style_size, top)
+        widths = [config.channels_at(level) for level in range(config.levels, -1, -1)]
+        self.blocks = nn.ModuleList(
+            SpadeBlock(config, n_in, n_out) for n_in, n_out in zip([top, *widths[:-1]], widths, strict=True)
+        )
+        self.head = _conv(config.dimensions, widths[-1], config.n_modalities)
+
+    def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Render scans.
+
+        Parameters
+        ----------
+        condition : Tensor, (N, condition_channels, *spatial), float32
+            One-hot classes; in 2D those of the slice and its neighbours, slice by slice. Spatial sizes are multiples
+            of ``2**levels``.
+        style : Tensor, (N, style_size), float32
+            Standard normal.
+        noise : sequence of Tensor, (N, 1, *spatial / 2**level)
+            One for each block, coarse to fine; see :meth:`noise_shapes`.
+
+        Returns
+        -------
+        Tensor, (N, n_modalities, *spatial), float32 in [-1, 1]
+            -1 outside the brain.
+        """
+        pyramid = [condition]
+        for _ in range(self.config.levels):
+            pyramid.append(_pool(pyramid[-1], self.config.dimensions))
+        features = self.stem(_with_style(pyramid[-1], style))
+        for level, block, field in zip(range(self.config.levels, -1, -1), self.blocks, noise, strict=True):
+            if level < self.config.levels:
+                features = F.interpolate(features, scale_factor=2.0, mode="nearest")
+            features = block(features, pyramid[level], style, field)
+        image = torch.tanh(self.head(F.leaky_relu(features, 0.2)))
+        brain = 1.0 - self.centre_background(condition)
+        result: Tensor = image * brain - (1.0 - brain)
+        return result
+
+    def centre_background(self, condition: Tensor) -> Tensor:
+        """Return the background channel of the slice itself: (N, 1, *spatial)."""
+        start = self.config.n_classes * (self.config.context_slices if self.config.dimensions == 2 else 0)
+        return condition[:, start : start + 1]
+
+    def noise_shapes(self, spatial: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the spatial shape of each block's noise for an image of this spatial shape, coarse to fine."""
+        return [tuple(n // 2**level for n in spatial) for level in range(self.config.levels, -1, -1)]
+
+
+class SpadeBlock(nn.Module):
+    """Two modulated convolutions with noise, and a shortcut."""
+
+    def __init__(self, config: GeneratorConfig, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.first = Modulation(config, n_in)
+        self.second = Modulation(config, n_out)
+        self.conv_first = _conv(config.dimensions, n_in, n_out)
+        self.conv_second = _conv(config.dimensions, n_out, n_out)
+        self.shortcut = _conv(config.dimensions, n_in, n_out, kernel_size=1) if n_in != n_out else nn.Identity()
+        self.noise_strength = nn.Parameter(torch.full((n_out,), 0.05))
+
+    def forward(self, features: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+        """Map (N, n_in, *spatial) to (N, n_out, *spatial)."""
+        inner = self.conv_first(F.leaky_relu(self.first(features, condition, style), 0.2))
+        strength = self.noise_strength.reshape(1, -1, *[1] * (inner.ndim - 2))
+        inner = inner + strength * noise
+        inner = self.conv_second(F.leaky_relu(self.second(inner, condition, style), 0.2))
+        result: Tensor = self.shortcut(features) + inner
+        return result
+
+
+class Modulation(nn.Module):
+    """Normalise each position over channels, then scale and shift it by what the label map and the style say."""
+
+    def __init__(self, config: GeneratorConfig, n_features: int) -> None:
+        super().__init__()
+        self.shared = _conv(config.dimensions, config.condition_channels + config.style_size, MODULATION_CHANNELS)
+        self.scale_and_shift = _conv(config.dimensions, MODULATION_CHANNELS, 2 * n_features)
+
+    def forward(self, features: Tensor, condition: Tensor, style: Tensor) -> Tensor:
+        """Return modulated features of the same shape."""
+        scale, shift = self.modulation(condition, style)
+        normalised = features * torch.rsqrt(features.square().mean(dim=1, keepdim=True) + 1e-6)
+        return normalised * (1.0 + scale) + shift
+
+    def modulation(self, condition: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and shift, each (N, n_features, *spatial); no normalisation comes in between."""
+        hidden = F.relu(self.shared(_with_style(condition, style)))
+        scale, shift = self.scale_and_shift(hidden).chunk(2, dim=1)
+        return scale, shift
+
+
+def _conv(dimensions: int, n_in: int, n_out: int, kernel_size: int = 3) -> nn.Module:
+    convolution = nn.Conv2d if dimensions == 2 else nn.Conv3d
+    return convolution(n_in, n_out, kernel_size, padding=kernel_size // 2)
+
+
+def _pool(condition: Tensor, dimensions: int) -> Tensor:
+    return F.avg_pool2d(condition, 2) if dimensions == 2 else F.avg_pool3d(condition, 2)
+
+
+def _with_style(condition: Tensor, style: Tensor) -> Tensor:
+    """Append the style code, the same everywhere, to the condition's channels."""
+    spread = style.reshape(*style.shape, *[1] * (condition.ndim - 2)).expand(-1, -1, *condition.shape[2:])
+    return torch.cat([condition, spread], dim=1)

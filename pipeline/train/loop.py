@@ -1,0 +1,253 @@
+"""The training loop: reads top to bottom, goes on from its last checkpoint, ends bit-identical on a CPU."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from pipeline.cohort import Case, write_json
+from pipeline.config import ComputeSection, TrainSection
+from pipeline.labels import LabelScheme
+from pipeline.progress import progress
+from pipeline.seeds import derive_seed, numpy_stream, torch_stream
+from pipeline.train.augmentation import DiffAugment
+from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.train.data import Batch, Sampler
+from pipeline.train.discriminator import TwoScaleDiscriminator
+from pipeline.train.generator import Generator, GeneratorConfig
+from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
+from pipeline.train.weights import save_generator
+
+ADAM_BETAS = (0.0, 0.9)
+EMA_WARM_UP = 10
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What one training needs to know.
+
+    Parameters
+    ----------
+    cases : tuple of Case
+        Members: the only patients whose scans the networks see.
+    scheme : LabelScheme
+    modalities : tuple of str
+    config : TrainSection
+    compute : ComputeSection
+    seed : int
+        Root of the training's streams.
+    description : str
+        Shown with the progress.
+    """
+
+    cases: tuple[Case, ...]
+    scheme: LabelScheme
+    modalities: tuple[str, ...]
+    config: TrainSection
+    compute: ComputeSection
+    seed: int
+    description: str = "train"
+
+    @property
+    def generator_config(self) -> GeneratorConfig:
+        """Shape of the generator."""
+        return GeneratorConfig(
+            dimensions=self.config.dimensions,
+            n_classes=self.scheme.n_condition_classes,
+            n_modalities=len(self.modalities),
+            channels=self.config.channels,
+            levels=self.config.levels,
+            style_size=self.config.style_size,
+            context_slices=self.config.context_slices,
+        )
+
+
+Monitor = Callable[[int, Generator, dict[str, float]], None]
+
+
+def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = None) -> dict[str, float]:
+    """Train a generator and write its averaged weights.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    folder : Path
+        Gets ``generator.safetensors``, ``model.json`` and ``checkpoints/``; a checkpoint found there is gone on from.
+    monitor : callable, optional
+        Called every ``monitor_every`` steps and at the end with the step, the averaged generator and the mean losses
+        since the last call.
+
+    Returns
+    -------
+    dict of str to float
+        Mean losses of the last interval.
+    """
+    config = plan.config
+    fabric = _make_fabric(plan.compute)
+    players = _Players(plan, fabric)
+    step = load_checkpoint(folder / "checkpoints", players.networks, players.optimizers)
+    sampler = Sampler(
+        plan.cases, plan.scheme, plan.modalities, config.dimensions, config.context_slices, config.patch_voxels
+    )
+    flip = "flip" in config.augmentation
+    losses = _Mean()
+    with progress(plan.description, config.steps) as task:
+        task.advance(step)
+        while step < config.steps:
+            stream = numpy_stream(plan.seed, "batch", step, fabric.global_rank)
+            batch = sampler.draw(config.batch_size, stream, flip)
+            losses.add(players.play(batch, step))
+            step += 1
+            is_last = step == config.steps
+            if monitor is not None and (step % config.monitor_every == 0 or is_last):
+                monitor(step, players.averaged, losses.take())
+            if step % config.checkpoint_every == 0 or is_last:
+                save_checkpoint(folder / "checkpoints", step, players.networks, players.optimizers)
+            task.advance(1, losses.note())
+    save_generator(players.averaged, folder)
+    return losses.last
+
+
+class _Players:
+    """Generator, discriminator, their optimisers, and the averaged generator."""
+
+    def __init__(self, plan: TrainingPlan, fabric: Fabric) -> None:
+        config = plan.config
+        self._plan, self._fabric = plan, fabric
+        shape = plan.generator_config
+        with torch.random.fork_rng():
+            torch.manual_seed(derive_seed(plan.seed, "weights"))
+            self.generator = Generator(shape)
+            n_channels = shape.n_modalities + shape.condition_channels
+            self.discriminator = TwoScaleDiscriminator(
+                shape.dimensions, n_channels, config.discriminator_channels, config.discriminator_layers
+            )
+        self.averaged = Generator(shape).requires_grad_(False).to(fabric.device)
+        self.averaged.load_state_dict(self.generator.state_dict())
+        generator_optimizer = _adam(self.generator, config.learning_rate_generator)
+        discriminator_optimizer = _adam(self.discriminator, config.learning_rate_discriminator)
+        self.optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
+        self.networks = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "averaged": self.averaged,
+        }
+        self._generate, self._generator_optimizer = fabric.setup(self.generator, generator_optimizer)
+        self._judge, self._discriminator_optimizer = fabric.setup(self.discriminator, discriminator_optimizer)
+
+    def play(self, batch: Batch, step: int) -> dict[str, float]:
+        """Do one step of both players: the discriminator on the scan just made, then the generator on its answer."""
+        plan, fabric = self._plan, self._fabric
+        rank = fabric.global_rank
+        condition, real = fabric.to_device((batch.condition, batch.scan))
+        spatial = tuple(real.shape[2:])
+        stream = torch_stream(plan.seed, "noise", step, rank)
+        style, noise = draw_inputs(self.generator, len(real), spatial, stream, fabric.device)
+        augment_stream = torch_stream(plan.seed, "augment", step, rank)
+        augment = DiffAugment(plan.config.augmentation, len(real), spatial, augment_stream, fabric.device)
+
+        fake = self._generate(condition, style, noise)
+        real_judged, fake_judged = self._judge_both(real, fake.detach(), condition, augment)
+        loss_discriminator = discriminator_hinge(real_judged, fake_judged)
+        self._discriminator_optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss_discriminator)
+        self._discriminator_optimizer.step()
+
+        self.discriminator.requires_grad_(False)
+        real_judged, fake_judged = self._judge_both(real, fake, condition, augment)
+        loss_adversarial = generator_hinge(fake_judged)
+        loss_matching = feature_matching(real_judged, fake_judged)
+        loss_generator = loss_adversarial + plan.config.feature_matching_weight * loss_matching
+        loss_reconstruction = (fake - real).abs().mean()
+        if plan.config.reconstruction_weight > 0:
+            loss_generator = loss_generator + plan.config.reconstruction_weight * loss_reconstruction
+        self._generator_optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss_generator)
+        self._generator_optimizer.step()
+        self.discriminator.requires_grad_(True)
+        self._average(step)
+        return {
+            "loss/discriminator": float(loss_discriminator.detach()),
+            "loss/adversarial": float(loss_adversarial.detach()),
+            "loss/feature_matching": float(loss_matching.detach()),
+            "loss/l1": float(loss_reconstruction.detach()),
+        }
+
+    def _judge_both(self, real: Tensor, fake: Tensor, condition: Tensor, augment: DiffAugment) -> tuple[Any, Any]:
+        real_seen, condition_seen = augment(real, condition)
+        fake_seen, _ = augment(fake, condition)
+        joined = self._judge(torch.cat([real_seen, fake_seen]), torch.cat([condition_seen, condition_seen]))
+        return split_judgement(joined, len(real))
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        decay = min(self._plan.config.ema_decay, (1 + step) / (EMA_WARM_UP + step))
+        for mean, current in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+            mean.lerp_(current, 1.0 - decay)
+
+
+def draw_inputs(
+    generator: Generator, n: int, spatial: Sequence[int], stream: torch.Generator, device: torch.device
+) -> tuple[Tensor, list[Tensor]]:
+    """Draw styles (n, style_size) and the noise of each block for n images."""
+    style = torch.randn(n, generator.config.style_size, generator=stream).to(device)
+    shapes = generator.noise_shapes(spatial)
+    return style, [torch.randn(n, 1, *shape, generator=stream).to(device) for shape in shapes]
+
+
+class _Mean:
+    """Means of losses since the last look."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self.last: dict[str, float] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+        self._count += 1
+        self.last = values
+
+    def take(self) -> dict[str, float]:
+        means = {key: value / self._count for key, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def note(self) -> str:
+        return " ".join(f"{key.removeprefix('loss/')} {value:.2f}" for key, value in self.last.items())
+
+
+def _adam(network: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, betas=ADAM_BETAS)
+
+
+def _make_fabric(compute: ComputeSection) -> Fabric:
+    fabric = Fabric(
+        accelerator=compute.accelerator,
+        devices=compute.devices,
+        num_nodes=compute.nodes,
+        precision=compute.precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def write_model_card(folder: Path, plan: TrainingPlan, spacing_mm: float, shape: Sequence[int]) -> None:
+    """Write ``model.json``: what the generator is and what it expects."""
+    write_json(
+        folder / "model.json",
+        {
+            "generator": plan.generator_config.model_dump(),
+            "condition_classes": list(plan.scheme.condition_names),
+            "modalities": list(plan.modalities),
+            "spacing_mm": spacing_mm,
+            "shape": list(shape),
+            "steps": plan.config.steps,
+            "n_members": len(plan.cases),
+        },
+    )

@@ -1,0 +1,33 @@
+"""Stage train: the generator on the cohort's train patients."""
+
+from typing import Any
+
+from pipeline.cohort import digest_file, open_cohort
+from pipeline.runner import StageContext
+from pipeline.train.loop import TrainingPlan, train_generator, write_model_card
+from pipeline.train.monitor import HeldOutMonitor
+from pipeline.train.weights import WEIGHTS_FILE
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Train the generator of the config into ``context.out``."""
+    cohort = open_cohort(context.folder("ingest"))
+    plan = TrainingPlan(
+        cases=cohort.split("train"),
+        scheme=cohort.scheme,
+        modalities=cohort.modalities,
+        config=context.config.train,
+        compute=context.config.compute,
+        seed=context.seed,
+    )
+    monitor = HeldOutMonitor(
+        cohort.split("val"), cohort.scheme, cohort.modalities, context.out, context.seed, context.tracker
+    )
+    losses = train_generator(plan, context.out, monitor)
+    write_model_card(context.out, plan, cohort.spacing_mm, cohort.shape)
+    return {
+        "steps": plan.config.steps,
+        "members": len(plan.cases),
+        "generator": digest_file(context.out / WEIGHTS_FILE)[:12],
+        **{key.replace("loss/", "final_loss_"): value for key, value in losses.items()},
+    }
