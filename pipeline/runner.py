@@ -1,12 +1,14 @@
 """Runner: the stages in order, each skipped while its fingerprint holds, each written aside and renamed when whole."""
 
+import fcntl
 import hashlib
 import importlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,13 +111,25 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
             _say_skipped(stage)
         say(f"Nothing to do: {run_dir / 'report.html'}")
         return
-    (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    with Tracking(run_dir, config.tracking, flatten_config(config)) as tracking:
+    with _lock(run_dir):
+        (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        with Tracking(run_dir, config.tracking, flatten_config(config)) as tracking:
+            try:
+                for stage in selected:
+                    _run_stage(stage, config, run_dir, tracking)
+            finally:
+                _write_report(run_dir, tracking)
+
+
+@contextmanager
+def _lock(run_dir: Path) -> Iterator[None]:
+    """Hold the run folder against a second run in it; the system lets go when the process ends, however it ends."""
+    with (run_dir / ".lock").open("w") as file:
         try:
-            for stage in selected:
-                _run_stage(stage, config, run_dir, tracking)
-        finally:
-            _write_report(run_dir, tracking)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{run_dir} is in use by another run; wait for it or name another --out") from error
+        yield
 
 
 def select_stages(first: str, last: str) -> tuple[str, ...]:

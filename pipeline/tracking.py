@@ -236,8 +236,10 @@ class MlflowSink:
             os.environ.setdefault(name, value)
         import logging
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
+
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
         self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         experiment = self._client.get_experiment_by_name(self._config.experiment)

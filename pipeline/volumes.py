@@ -17,6 +17,8 @@ from pipeline.errors import CaseError
 
 FloatArray = NDArray[np.float64]
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Cases run in parallel; within a case one thread, so that sums do not depend on how many there are.
+sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 @dataclass(frozen=True)

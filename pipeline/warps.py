@@ -23,7 +23,7 @@ Float32Array = NDArray[np.float32]
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
-NODES_PER_SIGMA = 2.5
+NODES_PER_SIGMA = 2.0
 MAX_AMPLITUDE_SHARE = 0.35
 
 
@@ -124,7 +124,8 @@ def mass_effect(
     radius_mm : float
         Where the push is strongest, > 0.
     push_mm : float
-        Its speed there over unit time, about its length; 0 or more. Tissue inside is stretched, outside compressed.
+        Its speed there over unit time, about its length. Tissue inside is stretched, outside compressed; a negative push does
+        the opposite.
     mobility : ndarray, (x, y, z), float32 in [0, 1], optional
         Factor on the push: 0 where tissue is held (at the skull).
 
@@ -172,7 +173,7 @@ def exponentiate(velocity: Float32Array, spacing_mm: Spacing) -> Float32Array:
         Displacement in mm.
     """
     fastest = float(np.abs(velocity).max()) / min(spacing_mm)
-    n_squarings = max(0, math.ceil(math.log2(max(fastest, 1e-6) / 0.1)))
+    n_squarings = max(0, math.ceil(math.log2(max(fastest, 1e-6) / 0.25)))
     displacement = velocity / np.float32(2**n_squarings)
     for _ in range(n_squarings):
         displacement = compose(displacement, displacement, spacing_mm)
@@ -278,7 +279,7 @@ def warp_labels(
         for value in range(n_classes):
             shares[value] += weight * (values[mixed] == value)
     warped[mixed] = shares.argmax(axis=0).astype(np.uint8)
-    return warped.reshape(labels.shape)
+    return np.asarray(warped.reshape(labels.shape), np.uint8)
 
 
 def _check_positive(name: str, value: float) -> None:

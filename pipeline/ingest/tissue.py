@@ -7,6 +7,7 @@ expectation-maximization algorithm", doi:10.1109/42.906424; as implemented in DI
 """
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -16,6 +17,7 @@ from pipeline.labels import TISSUE_CLASSES, UInt8Array
 # On T1-weighted images CSF is darkest and white matter brightest; on the others the order is reversed.
 DARK_TO_BRIGHT = {"t1": (1, 2, 3), "t1ce": (1, 2, 3), "t2": (3, 2, 1), "flair": (1, 3, 2)}
 BACKGROUND_NOISE = 1e-4
+N4_SHRINK = 2
 
 
 def classify_tissue(
@@ -54,7 +56,7 @@ def classify_tissue(
     inside = healthy[box]
     # DIPY fills exact zeros with unseeded noise: give it seeded noise instead, so that the same case gives the same map.
     background = np.random.default_rng(0).uniform(BACKGROUND_NOISE, 2 * BACKGROUND_NOISE, inside.shape)
-    values = np.asarray(image[box], np.float64)
+    values = np.asarray(correct_bias(image[box], inside), np.float64)
     top = np.percentile(values[inside], 99.5)
     scaled = np.where(inside, 0.05 + 0.95 * np.clip(values / max(top, 1e-6), 0, 1), background)
     _, classes, _ = TissueClassifierHMRF(verbose=False).classify(
@@ -70,3 +72,31 @@ def classify_tissue(
     tissue = np.zeros(brain.shape, np.uint8)
     tissue[box] = found
     return tissue
+
+
+def correct_bias(image: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Divide an image by its smooth intensity inhomogeneity, so that one class has one brightness.
+
+    Parameters
+    ----------
+    image : ndarray, (x, y, z), float
+    mask : ndarray, (x, y, z), bool
+        Where the inhomogeneity is estimated.
+
+    Returns
+    -------
+    ndarray, (x, y, z), float32
+
+    References
+    ----------
+    Tustison et al. 2010, "N4ITK: improved N3 bias correction", doi:10.1109/TMI.2010.2046908.
+    """
+    n4 = sitk.N4BiasFieldCorrectionImageFilter()
+    n4.SetMaximumNumberOfIterations([20, 20, 20])
+    # Positive inside the mask: N4 works on logarithms.
+    shifted = np.where(mask, np.maximum(image, 0) + np.float32(1e-3) * np.abs(image).max(), 0).astype(np.float32)
+    full, region = sitk.GetImageFromArray(shifted), sitk.GetImageFromArray(mask.astype(np.uint8))
+    shrink = [N4_SHRINK if n >= 8 * N4_SHRINK else 1 for n in full.GetSize()]
+    n4.Execute(sitk.Shrink(full, shrink), sitk.Shrink(region, shrink))
+    log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(full))
+    return (shifted / np.exp(log_field)).astype(np.float32)

@@ -11,7 +11,7 @@ doi:10.1016/j.neuroimage.2010.07.033.
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from scipy import ndimage
 from pipeline.volumes import FloatArray
 from pipeline.warps import Float32Array, Shape, Spacing, exponentiate, mass_effect, random_field, random_warp
 
-FIELD_OF_VIEW_MM = (168.0, 208.0, 176.0)
+FIELD_OF_VIEW_MM = (176.0, 216.0, 192.0)
 CENTRE_MM = (0.0, -17.0, 5.0)
 # LPS array axes against RAS+ world.
 AXIS_SIGNS = (-1.0, -1.0, 1.0)
@@ -32,6 +32,7 @@ FULL_WIDTH_IN_SIGMAS = 2.355
 ALIASING_SHARE = 0.7
 
 HEAD_SCALE_SD = 0.025
+HEAD_SCALE_RANGE = (0.92, 1.07)
 HEAD_TILT_DEGREES = 3.0
 SMOOTH_WARP_MM = (2.6, 22.0)
 FINE_WARP_MM = (1.2, 8.0)
@@ -188,8 +189,16 @@ def smooth_template(spacing_mm: float) -> Template:
     sigma_mm = ALIASING_SHARE * math.sqrt(max(0.0, spacing_mm**2 - 1.0)) / FULL_WIDTH_IN_SIGMAS
     if sigma_mm == 0:
         return template
-    names = ("csf", "grey", "white", "depth_mm", "ventricles", "detail")
-    return replace(template, **{name: ndimage.gaussian_filter(getattr(template, name), sigma_mm) for name in names})
+    smooth = partial(ndimage.gaussian_filter, sigma=sigma_mm)
+    return replace(
+        template,
+        csf=smooth(template.csf),
+        grey=smooth(template.grey),
+        white=smooth(template.white),
+        depth_mm=smooth(template.depth_mm),
+        ventricles=smooth(template.ventricles),
+        detail=smooth(template.detail),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -251,7 +260,7 @@ def _find_ventricles(csf: Float32Array, depth_mm: Float32Array, world: list[NDAr
     """Return the share of lateral and third ventricles: deep CSF, connected, around the middle."""
     x, y, z = np.ix_(*world)
     near = (np.abs(x) < 45) & (y > -60) & (y < 45) & (z > -20) & (z < 35) & (depth_mm > 14)
-    labels, n = ndimage.label((csf > 0.5) & near)
+    labels = ndimage.label((csf > 0.5) & near)[0]
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     core = np.isin(labels, np.flatnonzero(sizes > 150))
@@ -293,7 +302,7 @@ def _swelling_velocity(ventricles: Float32Array) -> Float32Array:
     """Return the velocity, pulling back, that widens the ventricles: up the gradient of their smoothed share."""
     smooth = ndimage.gaussian_filter(ventricles, 5.0)
     step = SWELLING_STEP
-    gradient = np.stack(np.gradient(smooth[::step, ::step, ::step], step))
+    gradient = np.asarray(np.gradient(smooth[::step, ::step, ::step], step))
     return np.asarray(gradient / np.abs(gradient).max(), np.float32)
 
 
@@ -303,7 +312,7 @@ def _template_positions(shape: Shape, affine: FloatArray, rng: np.random.Generat
     spacing: Spacing = (float(x), float(y), float(z))
     displacement = random_warp(shape, spacing, *SMOOTH_WARP_MM, rng) + random_warp(shape, spacing, *FINE_WARP_MM, rng)
     size = rng.normal(1.0, HEAD_SCALE_SD)
-    scale = np.clip(size * rng.normal(1.0, HEAD_SCALE_SD, 3), 0.92, 1.07)
+    scale = np.clip(size * rng.normal(1.0, HEAD_SCALE_SD, 3), *HEAD_SCALE_RANGE)
     tilt = np.radians(rng.normal(0.0, HEAD_TILT_DEGREES, 3)).clip(-0.12, 0.12)
     centred = []
     for axis, n in enumerate(shape):

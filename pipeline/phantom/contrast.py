@@ -94,7 +94,7 @@ def _draw_texture(anatomy: Anatomy, rng: np.random.Generator) -> Texture:
 
 
 def _mix_fractions(anatomy: Anatomy, tumor: Tumor) -> Float32Array:
-    """Return the share of each of six classes in each voxel, (6, x, y, z): tumour has soft borders and displaces tissue.
+    """Return the share of each of six classes in each voxel, (6, x, y, z); the tumour has soft borders.
 
     Oedema is water between healthy fibres: the denser, the less shows through.
     """
@@ -150,6 +150,5 @@ def _acquire(signal: Float32Array, anatomy: Anatomy, rng: np.random.Generator) -
     real = signal * bias + noise_sd * rng.standard_normal(shape, dtype=np.float32)
     imaginary = noise_sd * rng.standard_normal(shape, dtype=np.float32)
     magnitude = np.sqrt(real**2 + imaginary**2) * np.float32(rng.uniform(*GAIN))
-    image = np.clip(np.rint(magnitude), 1, np.iinfo(np.int16).max).astype(np.int16)
-    image[~anatomy.brain] = 0
-    return image
+    image = np.clip(np.rint(magnitude), 1, np.iinfo(np.int16).max)
+    return np.where(anatomy.brain, image, 0).astype(np.int16)

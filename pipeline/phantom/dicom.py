@@ -10,16 +10,20 @@ DICOM PS3.3, A.4 (MR Image), A.51 (Segmentation). Herz et al. 2017, "dcmqi", doi
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.labels import LabelScheme
 from pipeline.volumes import RAS_TO_LPS, Volume
+
+if TYPE_CHECKING:
+    from highdicom.seg import SegmentDescription
 
 STUDY_DATE = "20190314"
 # Echo, repetition, inversion time in ms, flip angle in degrees, scanning sequence, description.
@@ -61,13 +65,13 @@ def write_study(images: Mapping[str, Volume], tumor: Volume, index: int, folder:
     _write([segmentation], folder / f"series{numbers['seg']:02d}")
 
 
-def derive_uid(*parts: object) -> str:
+def derive_uid(*parts: object) -> UID:
     """Return a UID under the root 2.25 that depends on the parts alone (PS3.5, B.2)."""
     text = "/".join(str(part) for part in ("phantom", *parts))
-    return f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], 'big')}"
+    return UID(f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], 'big')}")
 
 
-def _write(datasets: list[FileDataset], folder: Path) -> None:
+def _write(datasets: Sequence[Dataset], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, dataset in enumerate(datasets, start=1):
         dataset.save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)
@@ -204,11 +208,11 @@ def _add_sequence(dataset: Dataset, modality: str, identity: str, number: int) -
         dataset.ContrastBolusAgent = "Gadolinium"
 
 
-def _make_segmentation(sources: list[FileDataset], tumor: Volume, identity: str, number: int) -> FileDataset:
+def _make_segmentation(sources: list[FileDataset], tumor: Volume, identity: str, number: int) -> Dataset:
     """Return the tumour map as a binary segmentation that refers to the slices of one series."""
     from highdicom.seg import Segmentation  # slow to import, and not needed for the images
 
-    segmentation: FileDataset = Segmentation(
+    segmentation = Segmentation(
         source_images=sources,
         pixel_array=np.ascontiguousarray(tumor.array.transpose(2, 1, 0)),
         segmentation_type="BINARY",
@@ -227,10 +231,11 @@ def _make_segmentation(sources: list[FileDataset], tumor: Volume, identity: str,
         series_description="TUMOR SEG",
     )
     _fix_times(segmentation, derive_uid(identity, "seg", "dimensions"))
-    return segmentation
+    dataset: Dataset = segmentation
+    return dataset
 
 
-def _describe_segments() -> list[Dataset]:
+def _describe_segments() -> "list[SegmentDescription]":
     """Return one description per tumour class, in the order of the label scheme, coded as in dcmqi's tables."""
     from highdicom.seg import SegmentDescription
     from highdicom.sr import CodedConcept

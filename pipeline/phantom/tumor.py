@@ -1,8 +1,8 @@
 """Tumours: where, how large, what they are made of; grown on the anatomy that they pushed aside.
 
-The core grows from a few lobes, faster in some directions by chance; oedema spreads from it many times faster along white
-matter than into cortex. Viable, enhancing tumour is the core's outer shell, of a thickness that varies around it.
-The laws here are the phantom's own: see :mod:`pipeline.phantom.anatomy`.
+The core grows from a few lobes, faster in some directions by chance; oedema spreads from it many times faster along
+white matter than into cortex. Viable, enhancing tumour is the core's outer shell, of a thickness that varies around
+it. The laws here are the phantom's own: see :mod:`pipeline.phantom.anatomy`.
 
 References
 ----------
@@ -177,12 +177,13 @@ def _grow_core(anatomy: Anatomy, plan: TumorPlan, rng: np.random.Generator) -> N
         x, y, z = np.ix_(*(axis.astype(np.float32) ** 2 for axis in axes))
         start = np.maximum(start, np.exp(-(x + y + z) / np.float32(2 * lobe_mm**2)))
     start *= start > 0.05
-    # The random warp makes the outline irregular at a scale that growth itself would smooth away.
     core_ml = plan.volume_ml * plan.core_share
     density = grow(open_tissue.astype(np.uint8), 0.7 * start, spacing, 1.05 * core_ml, CORE_LAW)
-    density = warp_image(density, random_warp(shape, spacing, 1.6, 7.0, rng), spacing)
-    core = (density >= CORE_LAW.threshold) & (open_tissue > 0)
-    return _largest_part(ndimage.binary_fill_holes(core) & anatomy.brain)
+    # The random warp makes the outline irregular at a scale that growth itself would smooth away.
+    density = warp_image(density, random_warp(shape, spacing, 1.6, 7.0, rng), spacing) * (open_tissue > 0)
+    n_voxels = max(8, round(core_ml * 1000.0 / float(np.prod(spacing))))
+    core = density >= max(np.partition(density, -n_voxels, axis=None)[-n_voxels], 1e-3)
+    return _largest_part(np.asarray(ndimage.binary_fill_holes(core), np.bool_) & anatomy.brain)
 
 
 def _find_rim(core: NDArray[np.bool_], rim_mm: float, spacing: Spacing, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -202,4 +203,4 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    return np.asarray(parts == sizes.argmax(), np.bool_)

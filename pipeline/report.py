@@ -1,0 +1,239 @@
+"""The report: one self-contained page with every stage's picture and figures, readable by a clinician."""
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.cohort import read_tsv
+from pipeline.labels import REGION_TITLES
+from pipeline.runner import FOLDERS, STAGES, read_done
+
+STAGE_TITLES = {
+    "ingest": "1. The real cohort",
+    "train": "2. The generator",
+    "generate": "3. The synthetic cohort",
+    "audit": "4. Privacy audit",
+    "evaluate": "5. Does it help segmentation?",
+    "export": "6. Release",
+}
+VERDICT_SENTENCES = {
+    "pass": "The audit found no leak above its limits: the synthetic cohort may be released.",
+    "fail": "The audit found that the synthetic cohort or the generator tells who was in the training data: no release.",
+    "unresolved": "The cohort is too small, or the references too few, to show that nothing leaks: no release without a "
+    "written reason.",
+    "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
+}
+THREAT_TITLES = {"dataset": "whoever holds the synthetic scans", "model": "whoever can use the generator"}
+MAX_CASE_PICTURES = 4
+
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+h1{font-size:1.7rem;margin-bottom:.2rem} h2{margin-top:2.6rem;border-bottom:1px solid #ccc}
+img{max-width:100%;height:auto;margin:.6rem 0;background:#fff} figure{margin:0} figcaption{color:#555;font-size:.9rem}
+table{border-collapse:collapse;margin:.8rem 0;font-size:.93rem}
+th,td{border-bottom:1px solid #ddd;padding:.25rem .8rem .25rem 0;text-align:left;vertical-align:top}
+.verdict{padding:1rem 1.2rem;border-left:8px solid #767676;background:#f3f3f3;font-size:1.1rem}
+.verdict.pass{border-color:#00735a}.verdict.fail{border-color:#b33c00}.verdict.unresolved{border-color:#b07d00}
+.note{color:#555}
+"""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html`` from what is finished in a run folder.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Returns
+    -------
+    Path
+    """
+    sections = "\n".join(_section(run_dir, stage) for stage in STAGES)
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>synthcohort: {_text(run_dir.name)}</title><style>{STYLE}</style></head><body>
+<h1>Synthetic brain-tumour cohort: {_text(run_dir.name)}</h1>
+<p class="note">Pictures of real scans are under pseudonyms and stay in this building. Scans are shown in radiological
+convention: the patient's right is on the left.</p>
+{_headline(run_dir)}
+{sections}
+</body></html>
+"""
+    path = run_dir / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _headline(run_dir: Path) -> str:
+    audit = _read_json(run_dir / "audit" / "audit.json")
+    gain = _read_json(run_dir / "evaluation" / "gain.json")
+    manifest = _read_json(run_dir / "release" / "manifest.json")
+    verdict = str(audit.get("verdict", ""))
+    sentences = [VERDICT_SENTENCES.get(verdict, "The audit has not been run yet: nothing may leave the building.")]
+    sentences.append(str(gain.get("summary", "")))
+    override = manifest.get("override") or {}
+    if manifest and override:
+        sentences.append(f"A release was written by override; the reason given: {override.get('reason', '')}")
+    elif manifest:
+        sentences.append("A release was written.")
+    elif audit:
+        sentences.append("No release was written.")
+    return f'<p class="verdict {_text(verdict)}"><b>Verdict: {_text(verdict or "none yet")}.</b> {_text(" ".join(sentences))}</p>'
+
+
+def _section(run_dir: Path, stage: str) -> str:
+    folder = run_dir / FOLDERS[stage]
+    title = f"<h2>{STAGE_TITLES[stage]}</h2>"
+    done = read_done(folder)
+    if done is None:
+        return f'{title}<p class="note">Not finished.</p>'
+    content = {
+        "ingest": _ingest,
+        "train": _train,
+        "generate": _generate,
+        "audit": _audit,
+        "evaluate": _evaluate,
+        "export": _export,
+    }[stage](folder, done["summary"])
+    return f"{title}{content}"
+
+
+def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
+    text = (
+        f"<p>{summary['cases']} persons' scans are used: {summary['train']} to train the generator, {summary['val']} "
+        f"for choices, {summary['test']} kept aside for attacks and tests. "
+        f"{summary['quarantined']} could not be used.</p>"
+    )
+    quarantined = read_tsv(folder / "quarantine.tsv")
+    rows = [(row["case_number"], row["reason"]) for row in quarantined]
+    table = _table(("case in the source", "why it is not used"), rows) if rows else ""
+    pictures = _case_pictures(folder, "Real case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
+    return text + table + pictures
+
+
+def _train(folder: Path, summary: Mapping[str, Any]) -> str:
+    text = f"<p>{summary['steps']} steps on {summary['members']} persons.</p>"
+    samples = sorted((folder / "samples").glob("*.png"))
+    caption = "Persons not trained on. Left: label map; then their real T1, T1 with contrast, T2, FLAIR; then the scans made from the label map"
+    return text + "".join(_picture(path, caption) for path in samples[-1:])
+
+
+def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
+    text = f"<p>{summary['cases']} synthetic cases with label maps.</p>"
+    plan = read_tsv(folder / "plan.tsv") if (folder / "plan.tsv").is_file() else []
+    rows = [(row["volume"], row["hemisphere"], row["asked"], row["obtained"], row["source"]) for row in plan]
+    head = ("tumour volume", "hemisphere", "asked", "obtained", "in the real cohort")
+    pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
+    return text + (_table(head, rows) if rows else "") + pictures
+
+
+def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
+    audit = _read_json(folder / "audit.json")
+    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in audit["reasons"])
+    rows = [
+        (
+            attack["title"],
+            THREAT_TITLES[attack["threat_model"]],
+            _with_interval(attack["auc"], attack["auc_ci"]),
+            f"{attack['n_members']} / {attack['n_nonmembers']}",
+            _tpr_text(attack["tpr_at_fpr"]),
+        )
+        for attack in audit["attacks"]
+    ]
+    head = ("attack", "by", "AUC (.5: knows nothing)", "members / others", "members found at false alarms of")
+    paired = [
+        (p["attack"], _with_interval(p["auc"], p["auc_ci"]), p["n_patients"], p["n_references"])
+        for p in audit["paired"]
+    ]
+    controls = [
+        (kind, c["title"], c["expected"], c["observed"], "yes" if c["behaved"] else "NO")
+        for kind in ("negative", "positive")
+        for c in audit["controls"][kind]
+    ]
+    return (
+        f"<p>Can an attacker tell who was trained on? {_text(VERDICT_SENTENCES[audit['verdict']])}</p>"
+        f"<ul>{reasons}</ul>{_table(head, rows)}"
+        f"{_picture(folder / 'figures' / 'roc.png', 'ROC of each attack with the controls; both axes logarithmic')}"
+        "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons; each person is "
+        "scored by generators that saw them and by generators that did not. AUC .5: no difference.</p>"
+        f"{_table(('attack', 'AUC', 'persons', 'references'), paired)}"
+        f"<h3>Would the audit have seen a leak?</h3>"
+        f"{_table(('control', 'what', 'expected', 'observed', 'as expected'), controls)}"
+        f"<p>{_text(audit['power']['sentence'])}</p>"
+    )
+
+
+def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
+    gain = _read_json(folder / "gain.json")
+    regions = list(gain["arms"][0]["regions"])
+    head = ("arm", *(f"Dice, {REGION_TITLES[r]}" for r in regions), *(f"HD95 in mm, {REGION_TITLES[r]}" for r in regions))
+    rows = []
+    for arm in gain["arms"]:
+        cells = [_with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"]) for m in ("dice", "hd95") for r in regions]
+        rows.append((arm["name"], *cells))
+    sentences = "".join(f"<li>{_text(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
+    return (
+        f"<p>{_text(gain['summary'])}</p>{_table(head, rows)}"
+        f"{_picture(folder / 'figures' / 'gain.png', 'Difference to the baseline, per person, with intervals')}"
+        f"<ul>{sentences}</ul>"
+        f"{_picture(folder / 'figures' / 'segmentations.png', 'Test persons: true outline and what was found')}"
+    )
+
+
+def _export(folder: Path, summary: Mapping[str, Any]) -> str:
+    manifest = _read_json(folder / "manifest.json")
+    override = manifest.get("override") or {}
+    reason = f"<p><b>Released by override.</b> Reason: {_text(str(override.get('reason', '')))}</p>" if override else ""
+    return (
+        f"<p>{len(manifest['files'])} files. A receiver checks them with <code>synthcohort verify release</code>.</p>{reason}"
+    )
+
+
+def _case_pictures(folder: Path, caption: str) -> str:
+    paths = sorted((folder / "figures").glob("sub-*.png"))
+    return "".join(_picture(path, caption) for path in paths[:MAX_CASE_PICTURES])
+
+
+def _picture(path: Path, caption: str) -> str:
+    if not path.is_file():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    alt = _text(caption)
+    return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{alt}</figcaption></figure>'
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    header = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{header}</tr>{body}</table>"
+
+
+def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return "unresolved"
+    bounds = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    return f"{value:.2f}{bounds}"
+
+
+def _tpr_text(rates: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = []
+    for fpr, rate in rates.items():
+        shown = _with_interval(rate["value"], rate["ci"]) if rate["resolved"] else "unresolved"
+        parts.append(f"{100 * float(fpr):g}%: {shown}")
+    return "; ".join(parts)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    return content
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
