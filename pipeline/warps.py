@@ -124,8 +124,8 @@ def mass_effect(
     radius_mm : float
         Where the push is strongest, > 0.
     push_mm : float
-        Its speed there over unit time, about its length. Tissue inside is stretched, outside compressed; a negative push does
-        the opposite.
+        Its speed there over unit time, about its length. Tissue inside is stretched, outside compressed; a negative
+        push does the opposite.
     mobility : ndarray, (x, y, z), float32 in [0, 1], optional
         Factor on the push: 0 where tissue is held (at the skull).
 

@@ -26,7 +26,7 @@ CENTRE_MM = (0.0, -17.0, 5.0)
 AXIS_SIGNS = (-1.0, -1.0, 1.0)
 ATLAS_MARGIN = 8
 SURFACE_VOXELS = 2
-SWELLING_STEP = 3
+SWELLING_STEP = 4
 FULL_WIDTH_IN_SIGMAS = 2.355
 # Less than volumes.resample takes: the atlas is an average and blurred already.
 ALIASING_SHARE = 0.7
@@ -210,7 +210,7 @@ def load_template() -> Template:
     Template
         Cached: it is the same for all subjects.
     """
-    from nilearn.datasets import (  # takes seconds to import
+    from nilearn.datasets import (  # noqa: PLC0415 takes seconds to import
         load_mni152_brain_mask,
         load_mni152_gm_template,
         load_mni152_template,
@@ -226,9 +226,8 @@ def load_template() -> Template:
         np.pad(np.asarray(load(resolution=1).dataobj, np.float32)[box], ATLAS_MARGIN)
         for load in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
     )
-    depth_mm = (ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)).astype(np.float32)
-    depth_mm -= np.sign(depth_mm) * np.float32(0.5)
-    csf, grey, white = _sharpen(grey, white, mask)
+    depth_mm, nearest = _find_surface(mask)
+    csf, grey, white = _sharpen(grey, white, mask, nearest)
     world = [origin[axis] + np.arange(n) for axis, n in enumerate(mask.shape)]
     ventricles = _find_ventricles(csf, depth_mm, world)
     white, grey = _drop_ventricle_rim(white, grey, ventricles)
@@ -240,19 +239,28 @@ def load_template() -> Template:
     return Template(csf, grey, white, depth_mm, ventricles, detail, _swelling_velocity(ventricles), (x, y, z))
 
 
+def _find_surface(mask: NDArray[np.bool_]) -> tuple[Float32Array, tuple[NDArray[np.int32], ...]]:
+    """Return the signed depth below the surface, and for each voxel the nearest that lies a little below it."""
+    inner = ndimage.binary_erosion(mask, iterations=SURFACE_VOXELS)
+    to_inner_mm, nearest = ndimage.distance_transform_edt(~inner, return_indices=True)
+    outside = np.minimum(SURFACE_VOXELS + 0.5 - to_inner_mm, -0.5)
+    depth_mm = np.where(mask, ndimage.distance_transform_edt(mask) - 0.5, outside)
+    return depth_mm.astype(np.float32), tuple(nearest)
+
+
 def _sharpen(
-    grey: Float32Array, white: Float32Array, mask: NDArray[np.bool_]
+    grey: Float32Array, white: Float32Array, mask: NDArray[np.bool_], nearest: tuple[NDArray[np.int32], ...]
 ) -> tuple[Float32Array, Float32Array, Float32Array]:
-    """Undo some of the blur of averaging 152 brains: unsharp masking, then the fractions sum to 1 again."""
+    """Undo some of the blur of averaging 152 brains: unsharp masking; the fractions are scaled to sum 1 later.
+
+    At the surface the averages fade to background: there, and outside, the tissue a little deeper goes on.
+    """
     csf = np.clip(1.0 - grey - white, 0, 1) * mask
     sharp = []
     for fraction, gain in ((csf, 2.2), (grey, 1.0), (white, 1.0)):
         surround = ndimage.gaussian_filter(fraction, 3.0)
-        sharp.append(np.clip(fraction + gain * (fraction - surround), 0, 1).astype(np.float32))
-    # At the surface the averages fade to background: there, and outside, the tissue a little deeper goes on.
-    inner = ndimage.binary_erosion(mask, iterations=SURFACE_VOXELS)
-    nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
-    csf, grey, white = (fraction[tuple(nearest)] for fraction in sharp)
+        sharp.append(np.clip(fraction + gain * (fraction - surround), 0, 1).astype(np.float32)[nearest])
+    csf, grey, white = sharp
     return csf, grey, white
 
 

@@ -73,7 +73,7 @@ def make_subject(index: int, seed: int, spacing_mm: float = 2.0) -> PhantomSubje
     )
 
 
-def write_subject(subject: PhantomSubject, index: int, out: Path, format: str) -> None:
+def write_subject(subject: PhantomSubject, index: int, out: Path, format: str) -> None:  # noqa: A002
     """Write one subject below a folder.
 
     Parameters
@@ -95,7 +95,7 @@ def write_subject(subject: PhantomSubject, index: int, out: Path, format: str) -
     if format not in FORMATS:
         raise ConfigError(f"phantom format; expected {' or '.join(FORMATS)}, got {format}; correct `--format`")
     if format == "dicom":
-        from pipeline.phantom.dicom import write_study  # highdicom is slow to import
+        from pipeline.phantom.dicom import write_study  # noqa: PLC0415 highdicom is slow to import
 
         write_study(subject.images, subject.tumor, index, out / f"study{index:05d}")
         return
@@ -111,7 +111,7 @@ def write_subject(subject: PhantomSubject, index: int, out: Path, format: str) -
 def write_cohort(
     out: Path,
     n_cases: int,
-    format: str,
+    format: str,  # noqa: A002 the command line's word
     seed: int,
     spacing_mm: float,
     workers: int,
@@ -146,7 +146,7 @@ def write_cohort(
     if workers <= 1:
         finished: Iterable[int] = (_make_and_write(index, out, format, seed, spacing_mm) for index in indices)
     else:
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed  # noqa: PLC0415
 
         pool = Parallel(n_jobs=min(workers, n_cases), return_as="generator_unordered")
         finished = pool(delayed(_make_and_write)(index, out, format, seed, spacing_mm) for index in indices)
@@ -155,6 +155,6 @@ def write_cohort(
             on_case(index)
 
 
-def _make_and_write(index: int, out: Path, format: str, seed: int, spacing_mm: float) -> int:
-    write_subject(make_subject(index, seed, spacing_mm), index, out, format)
+def _make_and_write(index: int, out: Path, file_format: str, seed: int, spacing_mm: float) -> int:
+    write_subject(make_subject(index, seed, spacing_mm), index, out, file_format)
     return index

@@ -81,7 +81,7 @@ def _draw_texture(anatomy: Anatomy, rng: np.random.Generator) -> Texture:
     shape, spacing = (x, y, z), anatomy.spacing_mm
     coarse_mm = max(5.0, 1.5 * max(spacing))
     coarse = random_field(shape, spacing, coarse_mm, rng)
-    fine = random_field(shape, spacing, max(2.2, max(spacing)), rng)
+    fine = random_field(shape, spacing, max(2.2, *spacing), rng)
     # Two random sheets cross in thin lines: vessels run along sulci and the surface.
     other = random_field(shape, spacing, coarse_mm, rng)
     tubes = np.exp(-(coarse**2 + other**2) / 0.035)

@@ -12,18 +12,16 @@ DICOM PS3.3, A.4 (MR Image), A.51 (Segmentation). Herz et al. 2017, "dcmqi", doi
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from highdicom.seg import Segmentation, SegmentDescription
+from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.labels import LabelScheme
 from pipeline.volumes import RAS_TO_LPS, Volume
-
-if TYPE_CHECKING:
-    from highdicom.seg import SegmentDescription
 
 STUDY_DATE = "20190314"
 # Echo, repetition, inversion time in ms, flip angle in degrees, scanning sequence, description.
@@ -130,7 +128,7 @@ def _make_slice(
 
 def _decimal(value: float) -> str:
     """Return a decimal string of at most 16 characters, without a minus zero."""
-    return f"{round(value, 6) + 0.0:g}" if abs(value) < 1e5 else f"{value:.9g}"
+    return f"{round(value, 6) + 0.0:.10g}"
 
 
 def _add_person(dataset: Dataset, identity: str, index: int) -> None:
@@ -210,8 +208,6 @@ def _add_sequence(dataset: Dataset, modality: str, identity: str, number: int) -
 
 def _make_segmentation(sources: list[FileDataset], tumor: Volume, identity: str, number: int) -> Dataset:
     """Return the tumour map as a binary segmentation that refers to the slices of one series."""
-    from highdicom.seg import Segmentation  # slow to import, and not needed for the images
-
     segmentation = Segmentation(
         source_images=sources,
         pixel_array=np.ascontiguousarray(tumor.array.transpose(2, 1, 0)),
@@ -235,11 +231,8 @@ def _make_segmentation(sources: list[FileDataset], tumor: Volume, identity: str,
     return dataset
 
 
-def _describe_segments() -> "list[SegmentDescription]":
+def _describe_segments() -> list[SegmentDescription]:
     """Return one description per tumour class, in the order of the label scheme, coded as in dcmqi's tables."""
-    from highdicom.seg import SegmentDescription
-    from highdicom.sr import CodedConcept
-
     category = CodedConcept("49755003", "SCT", "Morphologically Abnormal Structure")
     codes = {
         "necrotic_core": CodedConcept("6574001", "SCT", "Necrosis"),

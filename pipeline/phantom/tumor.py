@@ -193,7 +193,7 @@ def _find_rim(core: NDArray[np.bool_], rim_mm: float, spacing: Spacing, rng: np.
     depth_mm = np.zeros(core.shape, np.float32)
     box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in ndimage.find_objects(core.astype(np.uint8))[0])
     depth_mm[box] = ndimage.distance_transform_edt(np.pad(core[box], 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    return core & (depth_mm - 0.5 * min(spacing) <= thickness_mm)
+    return np.asarray(core & (depth_mm - 0.5 * min(spacing) <= thickness_mm), np.bool_)
 
 
 def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

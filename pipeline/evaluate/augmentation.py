@@ -1,0 +1,198 @@
+"""Ordinary augmentation: nnU-Net's list in small, for slices and volumes, a whole batch at a time.
+
+A weak ordinary augmentation would sell any GAN, so probabilities and ranges are nnU-Net's (as of its version 2), with
+these differences: rotation in 2D goes to 30 degrees as it does in 3D (a brain is never upside down); mirroring is left
+to right only; noise is in units of the [-1, 1] scale, on which a brain's intensities have a standard deviation of
+about 0.25; a low resolution is upsampled linearly, not cubically; changes are drawn per sample, not per channel.
+
+References
+----------
+Isensee et al. 2021, "nnU-Net", doi:10.1038/s41592-020-01008-z.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROTATION_PROBABILITY, ROTATION_DEGREES = 0.2, 30.0
+SCALE_PROBABILITY, SCALE_RANGE = 0.2, (0.7, 1.4)
+FLIP_PROBABILITY = 0.5
+NOISE_PROBABILITY, NOISE_SD = 0.1, 0.08
+BLUR_PROBABILITY, BLUR_SIGMA_VOXELS = 0.2, (0.5, 1.0)
+BRIGHTNESS_PROBABILITY, BRIGHTNESS_RANGE = 0.15, (0.75, 1.25)
+CONTRAST_PROBABILITY, CONTRAST_RANGE = 0.15, (0.75, 1.25)
+LOW_RESOLUTION_PROBABILITY, LOW_RESOLUTION_ZOOM = 0.25, (0.5, 1.0)
+GAMMA_PROBABILITY, GAMMA_RANGE = 0.3, (0.7, 1.5)
+BLUR_RADIUS_VOXELS = 3
+
+
+def augment(scan: Tensor, labels: Tensor, strength: float, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Augment a batch.
+
+    Parameters
+    ----------
+    scan : Tensor, (N, modalities, *spatial), float32 in [-1, 1]
+        Two or three spatial axes, the first of them left to right; background is -1 in every modality.
+    labels : Tensor, (N, 1, *spatial), float32
+        Class values; moved along with the scan, nearest neighbour.
+    strength : float
+        In [0, 1]; scales every probability, and every range towards no change. 0 changes nothing.
+    stream : torch.Generator
+        On the CPU; all of the chance comes from here.
+
+    Returns
+    -------
+    tuple of Tensor
+        New scan and labels, shapes and types as given; the scan stays in [-1, 1] and its background at -1.
+    """
+    if strength == 0:
+        return scan, labels
+    # From here to the end on [0, 2] with background 0, so that what zero padding brings in is background.
+    shifted, labels = scan + 1.0, labels.clone()
+    shifted, labels = _move(shifted, labels, strength, stream)
+    brain = (shifted > 0).any(dim=1, keepdim=True)
+    for probability, change in _INTENSITY_CHANGES:
+        chosen = _choose(len(scan), probability * strength, stream)
+        if len(chosen):
+            shifted[chosen] = change(shifted[chosen], brain[chosen], strength, stream)
+    return torch.where(brain, shifted.clamp(0.0, 2.0), 0.0) - 1.0, labels
+
+
+def _move(scan: Tensor, labels: Tensor, strength: float, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Flip, rotate and scale some samples, in place."""
+    n, n_axes = len(scan), scan.ndim - 2
+    mirrored = _choose(n, FLIP_PROBABILITY * strength, stream)
+    scan[mirrored], labels[mirrored] = scan[mirrored].flip(2), labels[mirrored].flip(2)
+    rotates = torch.rand(n, generator=stream) < ROTATION_PROBABILITY * strength
+    scales = torch.rand(n, generator=stream) < SCALE_PROBABILITY * strength
+    degrees = (torch.rand(n, 3, generator=stream) * 2 - 1) * ROTATION_DEGREES * strength
+    factors = _draw_log(n, SCALE_RANGE, strength, stream)
+    chosen = torch.nonzero(rotates | scales)[:, 0]
+    if len(chosen):
+        radians = torch.deg2rad(degrees * rotates[:, None])[chosen]
+        matrices = _rotations(radians, n_axes) / torch.where(scales, factors, 1.0)[chosen].reshape(-1, 1, 1)
+        grid = _sampling_grid(matrices, tuple(scan.shape[2:])).to(scan.device)
+        scan[chosen] = F.grid_sample(scan[chosen], grid, mode="bilinear", align_corners=False)
+        labels[chosen] = F.grid_sample(labels[chosen], grid, mode="nearest", align_corners=False)
+    return scan, labels
+
+
+def _rotations(radians: Tensor, n_axes: int) -> Tensor:
+    """Return rotation matrices in array axes: (N, n_axes, n_axes); in 2D the first angle is the angle."""
+    result = torch.eye(n_axes).repeat(len(radians), 1, 1)
+    planes = [(0, 1)] if n_axes == 2 else [(0, 1), (0, 2), (1, 2)]
+    for number, (first, second) in enumerate(planes):
+        cosine, sine = radians[:, number].cos(), radians[:, number].sin()
+        turn = torch.eye(n_axes).repeat(len(radians), 1, 1)
+        turn[:, first, first], turn[:, second, second] = cosine, cosine
+        turn[:, first, second], turn[:, second, first] = -sine, sine
+        result = result @ turn
+    return result
+
+
+def _sampling_grid(matrices: Tensor, spatial: tuple[int, ...]) -> Tensor:
+    """Return torch's sampling grid of matrices that map output voxels to input voxels about the centre."""
+    half = torch.tensor(spatial, dtype=torch.float32) / 2
+    # Torch's axes run the other way and from -1 to 1, so a turn of a non-square image needs the ratio of its sides.
+    normalised = (matrices * half[None, None, :] / half[None, :, None]).flip((1, 2))
+    theta = torch.cat([normalised, torch.zeros(len(matrices), len(spatial), 1)], dim=2)
+    return F.affine_grid(theta, [len(matrices), 1, *spatial], align_corners=False)
+
+
+def _add_noise(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    sd = _as_column(torch.rand(len(scan), generator=stream) * NOISE_SD * strength, scan)
+    return scan + sd * torch.randn(scan.shape, generator=stream).to(scan.device)
+
+
+def _blur(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    """Blur each sample with its own Gaussian, one axis after the other."""
+    low, high = BLUR_SIGMA_VOXELS
+    sigma = (low + torch.rand(len(scan), 1, generator=stream) * (high - low)) * strength
+    position = torch.arange(-BLUR_RADIUS_VOXELS, BLUR_RADIUS_VOXELS + 1)
+    kernel = torch.exp(-0.5 * (position / sigma) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(scan.shape[1], dim=0).to(scan.device)
+    n_axes = scan.ndim - 2
+    convolve = F.conv2d if n_axes == 2 else F.conv3d
+    result = scan.reshape(1, -1, *scan.shape[2:])
+    for axis in range(n_axes):
+        shape = [len(kernel), 1, *[1] * n_axes]
+        shape[axis + 2] = kernel.shape[1]
+        padding = [BLUR_RADIUS_VOXELS if other == axis else 0 for other in range(n_axes)]
+        result = convolve(result, kernel.reshape(shape), padding=padding, groups=len(kernel))
+    return result.reshape(scan.shape)
+
+
+def _brighten(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    return scan * _as_column(_draw_linear(len(scan), BRIGHTNESS_RANGE, strength, stream), scan)
+
+
+def _change_contrast(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    """Stretch intensities about the brain's mean, by modality, within the range that was there."""
+    factor = _as_column(_draw_linear(len(scan), CONTRAST_RANGE, strength, stream), scan)
+    mean = _brain_mean(scan, brain)
+    highest = scan.amax(dim=tuple(range(2, scan.ndim)), keepdim=True)
+    return torch.minimum(((scan - mean) * factor + mean).clamp(min=0.0), highest)
+
+
+def _lower_resolution(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    low, high = LOW_RESOLUTION_ZOOM
+    zooms = 1 - (1 - (low + torch.rand(len(scan), generator=stream) * (high - low))) * strength
+    size, mode = scan.shape[2:], "bilinear" if scan.ndim == 4 else "trilinear"
+    results = []
+    for sample, zoom in zip(scan, zooms.tolist(), strict=True):
+        coarse = F.interpolate(sample[None], [max(1, round(n * zoom)) for n in size], mode="nearest-exact")
+        results.append(F.interpolate(coarse, list(size), mode=mode, align_corners=False))
+    return torch.cat(results)
+
+
+def _change_gamma(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    """Raise intensities to a power, by modality keeping the brain's mean and standard deviation as nnU-Net does."""
+    powers = _as_column(_draw_log(len(scan), GAMMA_RANGE, strength, stream), scan)
+    changed = 2.0 * (scan / 2.0).clamp(0.0, 1.0) ** powers
+    old_mean, new_mean = _brain_mean(scan, brain), _brain_mean(changed, brain)
+    old_sd = _brain_mean((scan - old_mean) ** 2, brain).sqrt()
+    new_sd = _brain_mean((changed - new_mean) ** 2, brain).sqrt()
+    return (changed - new_mean) * (old_sd / new_sd.clamp(min=1e-6)) + old_mean
+
+
+def _brain_mean(values: Tensor, brain: Tensor) -> Tensor:
+    """Return the mean over the brain by sample and modality: (N, modalities, 1, ...)."""
+    axes = tuple(range(2, values.ndim))
+    return (values * brain).sum(dim=axes, keepdim=True) / brain.sum(dim=axes, keepdim=True).clamp(min=1)
+
+
+def _choose(n: int, probability: float, stream: torch.Generator) -> Tensor:
+    """Return the indices of the samples that are changed."""
+    return torch.nonzero(torch.rand(n, generator=stream) < probability)[:, 0]
+
+
+def _draw_linear(n: int, limits: tuple[float, float], strength: float, stream: torch.Generator) -> Tensor:
+    """Draw factors from a range that the strength narrows towards 1."""
+    low, high = (1 + (limit - 1) * strength for limit in limits)
+    return low + torch.rand(n, generator=stream) * (high - low)
+
+
+def _draw_log(n: int, limits: tuple[float, float], strength: float, stream: torch.Generator) -> Tensor:
+    """Draw factors evenly below and above 1, each half of the range narrowed towards 1."""
+    low, high = (math.log(limit) * strength for limit in limits)
+    side, share = torch.rand(2, n, generator=stream)
+    return torch.exp(share * torch.where(side < 0.5, low, high))
+
+
+def _as_column(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1)).to(like.device)
+
+
+_Change = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
+# In nnU-Net's order.
+_INTENSITY_CHANGES: tuple[tuple[float, _Change], ...] = (
+    (NOISE_PROBABILITY, _add_noise),
+    (BLUR_PROBABILITY, _blur),
+    (BRIGHTNESS_PROBABILITY, _brighten),
+    (CONTRAST_PROBABILITY, _change_contrast),
+    (LOW_RESOLUTION_PROBABILITY, _lower_resolution),
+    (GAMMA_PROBABILITY, _change_gamma),
+)

@@ -1,0 +1,382 @@
+"""What a receiver reads: the card, the licence, the public part of the audit, and Croissant metadata.
+
+References
+----------
+Gebru et al. 2021, "Datasheets for datasets", doi:10.1145/3458723.
+Akhtar et al. 2024, "Croissant: a metadata format for ML-ready datasets", doi:10.1145/3650203.3663326.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.attributes import HEMISPHERES, volume_stratum
+from pipeline.cohort import UNKNOWN, Cohort, digest_file, read_tsv
+from pipeline.config import ExportSection
+from pipeline.errors import DataError
+from pipeline.export.bids import IMAGE_TITLES, PUBLIC_COLUMNS
+from pipeline.export.gate import MEANINGS, GateDecision
+
+Audit = Mapping[str, Any]
+STRATA = ("small", "medium", "large")
+CC_BY_DEED = "https://creativecommons.org/licenses/by/4.0/"
+# Of Croissant's own words, the ones that a JSON-LD reader must know; the order is the specification's.
+CROISSANT_WORDS = (
+    *("citeAs", "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes"),
+    *("isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated"),
+    *("replace", "separator", "source", "subField", "transform"),
+)
+CROISSANT_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    **{word: f"cr:{word}" for word in CROISSANT_WORDS},
+}
+# Allow-list of audit.json: a mapping names the keys that pass below a key; None lets figures and texts pass.
+ATTACK_KEYS = dict.fromkeys(
+    ("name", "threat_model", "level", "n_members", "n_nonmembers", "auc", "auc_ci", "auc_either_sign", "reliable")
+    + ("tpr_at_fpr", "epsilon_lower", "epsilon_resolvable")
+)
+PAIRED_KEYS = dict.fromkeys(
+    ("attack", "name", "threat_model", "level", "n_patients", "n_references", "auc", "auc_ci", "reliable")
+)
+CONTROL_KEYS = dict.fromkeys(("name", "expected", "observed", "behaved"))
+PUBLIC_AUDIT: dict[str, Any] = {
+    "verdict": None,
+    "reasons": None,
+    "policy": None,
+    "unit": None,
+    "attacks": ATTACK_KEYS,
+    "paired": PAIRED_KEYS,
+    "controls": {"negative": CONTROL_KEYS, "positive": CONTROL_KEYS},
+    "copies": dict.fromkeys(("n_near_duplicates", "excess_p", "recall", "false_alarms")),
+    "power": None,
+    "patients_needed": None,
+    "bound_to": dict.fromkeys(("generator", "synthetic")),
+}
+PRIVATE_KEYS = frozenset({"patients", "patient", "persons", "subjects", "subject", "cases", "scores", "nearest_pairs"})
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the pages of a release speak of.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The synthetic cohort.
+    config : ExportSection
+    volume_edges_ml : tuple of float
+        Edges of the strata small, medium, large.
+    audit : mapping
+        Public part of the audit; see :func:`public_audit`.
+    decision : GateDecision
+    gain : str
+        The sentence on the measured gain, empty if there is none.
+    """
+
+    cohort: Cohort
+    config: ExportSection
+    volume_edges_ml: tuple[float, ...]
+    audit: Audit
+    decision: GateDecision
+    gain: str
+
+
+def public_audit(audit: Audit) -> dict[str, Any]:
+    """Return the part of ``audit.json`` that receivers get: figures of groups, nothing of a single patient.
+
+    Raises
+    ------
+    DataError
+        If a table of the audit is none.
+    """
+    return {key: _pass_public(audit[key], shape) for key, shape in PUBLIC_AUDIT.items() if audit.get(key) is not None}
+
+
+def _pass_public(value: object, shape: Mapping[str, Any] | None) -> object:
+    if isinstance(value, list):
+        return [_pass_public(item, shape) for item in value]
+    if not isinstance(value, dict):
+        if shape is not None:
+            raise DataError("audit.json is malformed; expected a table, got a single value; run the audit again")
+        return value
+    known = shape if shape is not None else dict.fromkeys(value)
+    return {k: _pass_public(v, known[k]) for k, v in value.items() if k in known and k not in PRIVATE_KEYS}
+
+
+def write_card(release: Release, path: Path) -> None:
+    """Write the card of a release: README.md."""
+    sections = [
+        _head(release),
+        _contents(release),
+        _made(release),
+        _use(release.config),
+        _privacy(release.audit, release.decision),
+        f"## Does it help?\n\n{release.gain or 'The gain for segmentation has not been measured.'}\n",
+        _limits(),
+        _verification(),
+    ]
+    path.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _head(release: Release) -> str:
+    decision = release.decision
+    text = (
+        f"# SYNTHETIC: {release.config.title}\n\n"
+        f"{len(release.cohort.cases)} synthetic cases of brain MRI with a tumour and its label map. No scan in this "
+        "folder shows a patient; each file says so in its header.\n"
+    )
+    if not decision.overridden:
+        return f"{text}\nPrivacy audit: **pass**.\n"
+    return (
+        f"{text}\n> **Released against the privacy gate.** The verdict of the audit is **{decision.verdict}**: "
+        f"{MEANINGS[decision.verdict]}. Whoever made this release gave as the reason:\n>\n> {decision.reason}\n"
+    )
+
+
+def _contents(release: Release) -> str:
+    cohort = release.cohort
+    modalities = ", ".join(IMAGE_TITLES[name] for name in cohort.modalities)
+    return (
+        "## What it is\n\n"
+        f"- Modalities: {modalities}; int16, skull-stripped, on one grid per case\n"
+        f"- Label maps: {', '.join(name.replace('_', ' ') for name in cohort.scheme.tumor)}; healthy tissue classes\n"
+        f"- Spacing: {cohort.spacing_mm:g} mm, isotropic; {' x '.join(map(str, cohort.shape))} voxels\n"
+        "- Layout: `bids/` is a BIDS derivative; `croissant.json` describes it for machine learning\n\n"
+        "Cases by volume of the whole tumour and hemisphere, as measured on the label maps:\n\n"
+        f"{_count_table(cohort, release.volume_edges_ml)}"
+    )
+
+
+def _count_table(cohort: Cohort, edges_ml: Sequence[float]) -> str:
+    counts: dict[tuple[str, str], int] = {}
+    for case in cohort.cases:
+        stratum = volume_stratum(float(case.attributes["volume_ml"]), tuple(edges_ml))
+        key = (stratum, case.attributes["hemisphere"])
+        counts[key] = counts.get(key, 0) + 1
+    bounds = (f"below {edges_ml[1]:g} ml", f"{edges_ml[1]:g} to {edges_ml[2]:g} ml", f"{edges_ml[2]:g} ml and more")
+    rows = [
+        [f"{stratum} ({bound})", *(str(counts.get((stratum, side), 0)) for side in HEMISPHERES)]
+        for stratum, bound in zip(STRATA, bounds, strict=True)
+    ]
+    return _table(("volume", *HEMISPHERES), rows)
+
+
+def _made(release: Release) -> str:
+    sources = sorted({case.source for case in release.cohort.cases} - {UNKNOWN})
+    return (
+        "## How it was made\n\n"
+        "A conditional generative adversarial network was trained on a private cohort; it draws all modalities of a "
+        f"case from a map of tissue and tumour classes. Source of the label maps: {', '.join(sources) or 'not stated'} "
+        f"({PUBLIC_COLUMNS['source'].split(': ')[1]}). Made with synthcohort {__version__}.\n"
+    )
+
+
+def _use(config: ExportSection) -> str:
+    contact = f"Questions: {one_cell(config.contact)}\n" if config.contact else ""
+    return (
+        "## Use\n\n"
+        f"Licence: {config.license}; see LICENSE.txt. The terms of the cohort that the generator was trained on may "
+        "bind you too.\n\n"
+        "Meant for: developing and testing software, teaching, pre-training and augmenting segmentation models whose "
+        "worth is then measured on real scans.\n\n"
+        "Not for: diagnosis, treatment or any decision on a patient; evidence of how well a method does on patients; "
+        "estimates of how frequent or how large tumours are; attempts to find out who was trained on; being passed on "
+        f"without the mark that it is synthetic.\n{contact}"
+    )
+
+
+def _privacy(audit: Audit, decision: GateDecision) -> str:
+    attacks = [
+        (row.get("name"), row.get("threat_model"), f"{row.get('n_members')} / {row.get('n_nonmembers')}")
+        + (_interval(row), _number(row.get("auc_either_sign")))
+        for row in audit.get("attacks", [])
+    ]
+    paired = [
+        (row.get("attack"), row.get("threat_model"), row.get("n_patients"), row.get("n_references"), _interval(row))
+        for row in audit.get("paired", [])
+    ]
+    head = ("attack", "threat model", "members / non-members", "AUC (interval)", "AUC, either sign")
+    paired_head = ("attack", "threat model", "patients", "reference generators", "AUC (interval)")
+    return (
+        f"## Privacy audit\n\nVerdict: **{decision.verdict}**. Each attack tries to tell whether a patient was trained "
+        "on, from the data set alone or with the model at hand. An AUC of .5 is a guess, 1 gives everybody away; the "
+        f"unit is the patient. `audit.json` holds all figures.\n\n{_table(head, attacks)}\n"
+        f"The same procedure on random halves of the cohort, each patient once in and once out:\n\n"
+        f"{_table(paired_head, paired)}\n"
+        f"Controls: {_controls(audit)}. Near-copies of training patients: {_copies(audit)}.\n\n"
+        f"What the audit could not resolve, and its reasons:\n\n{_unresolved(audit)}"
+    )
+
+
+def _controls(audit: Audit) -> str:
+    controls = [row for side in ("negative", "positive") for row in audit.get("controls", {}).get(side, [])]
+    failed = [str(row.get("name")) for row in controls if not row.get("behaved")]
+    if not controls:
+        return "none were run"
+    if failed:
+        return f"{len(failed)} of {len(controls)} misbehaved ({', '.join(failed)})"
+    return f"all {len(controls)} behaved"
+
+
+def _copies(audit: Audit) -> str:
+    copies = audit.get("copies") or {}
+    if "n_near_duplicates" not in copies:
+        return "not looked for"
+    recall = _number(copies.get("recall"))
+    return f"{copies['n_near_duplicates']} found, by a test that finds a share of {recall} of constructed copies"
+
+
+def _unresolved(audit: Audit) -> str:
+    lines = [one_cell(reason) for reason in audit.get("reasons", [])]
+    for row in audit.get("attacks", []):
+        rates = row.get("tpr_at_fpr") or {}
+        names = [name for name, rate in rates.items() if isinstance(rate, dict) and not rate.get("resolved")]
+        if names:
+            lines.append(f"{row.get('name')}: true positive rate at a false positive rate of {', '.join(names)}")
+    if audit.get("patients_needed") is not None:
+        lines.append(f"Patients needed to resolve it: {one_cell(audit['patients_needed'])}")
+    return "".join(f"- {line}\n" for line in lines) or "- nothing is recorded as unresolved\n"
+
+
+def _limits() -> str:
+    return (
+        "## Limits\n\n"
+        "- An audit finds the leaks that its attacks look for. A pass is no proof that nothing leaks, nor is it "
+        "differential privacy.\n"
+        "- The generator learned from one cohort: its scanners, its patients, its gaps. What was rare there is rare or "
+        "wrong here.\n"
+        "- Texture is drawn, not acquired: fine anatomy, vessels and signs outside the label map mean nothing.\n"
+    )
+
+
+def _verification() -> str:
+    return (
+        "## Verify\n\n"
+        "    synthcohort verify RELEASE\n\n"
+        "with this folder for RELEASE checks every file against `manifest.json`. Checksums find accidents: damage, "
+        "stale or missing parts. Who changes a file on purpose can change its checksum too: against an adversary only "
+        "a signature counts, and this release has none.\n"
+    )
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    bounds = row.get("auc_ci")
+    text = _number(row.get("auc"))
+    if isinstance(bounds, list) and len(bounds) == 2:
+        text += f" ({_number(bounds[0])} to {_number(bounds[1])})"
+    return text + (", interval unreliable" if row.get("reliable") is False else "")
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else UNKNOWN
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *(rows or [["none"] + [""] * (len(head) - 1)])]
+    return "".join(f"| {' | '.join(one_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def one_cell(value: object) -> str:
+    """Return a value as text that stays within one line, and within one cell of a table."""
+    return " ".join(str(value).split()).replace("|", "/")
+
+
+def write_license(config: ExportSection, path: Path) -> None:
+    """Write LICENSE.txt: the notice for CC-BY-4.0, else the SPDX identifier."""
+    if config.license == "CC-BY-4.0":
+        text = (
+            f"{config.title}\n\n"
+            "This data set is licensed under the Creative Commons Attribution 4.0 International licence (CC BY 4.0).\n"
+            f"To view the deed and the text of the licence, visit {CC_BY_DEED}\n\n"
+            "You may share and adapt the data if you give credit, link to the licence and say what you changed.\n"
+            "The data are synthetic; keep that mark when you pass them on.\n"
+        )
+    else:
+        text = f"{config.title}\n\nThis data set is released under the licence with the SPDX id {config.license}.\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def describe_croissant(release: Release, folder: Path) -> dict[str, Any]:
+    """Return the Croissant 1.0 description of a release.
+
+    Parameters
+    ----------
+    release : Release
+    folder : Path
+        The release folder, its ``bids/`` written.
+
+    Returns
+    -------
+    dict
+        JSON-LD.
+    """
+    config, table = release.config, folder / "bids" / "participants.tsv"
+    name = re.sub(r"[^a-z0-9]+", "-", config.title.lower()).strip("-") or "synthetic-cohort"
+    spdx = f"https://spdx.org/licenses/{config.license}.html"
+    columns = list(read_tsv(table)[0])
+    return {
+        "@context": CROISSANT_CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": name,
+        "description": f"SYNTHETIC: {config.title}. {len(release.cohort.cases)} synthetic cases of brain MRI with label "
+        f"maps; no scan shows a patient. Privacy audit: {release.decision.verdict}.",
+        "license": CC_BY_DEED if config.license == "CC-BY-4.0" else spdx,
+        "version": __version__,
+        "keywords": ["synthetic data", "MRI", "brain tumour", "segmentation", "BIDS"],
+        "isLiveDataset": False,
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": "participants",
+                "name": "participants.tsv",
+                "contentUrl": "bids/participants.tsv",
+                "encodingFormat": "text/tab-separated-values",
+                "sha256": digest_file(table),
+            },
+            _file_set("images", [f"bids/sub-*/anat/*_{suffix}.nii.gz" for suffix in ("T1w", "T2w", "FLAIR")]),
+            _file_set("label-maps", ["bids/sub-*/anat/*_dseg.nii.gz"]),
+        ],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "cases",
+                "name": "cases",
+                "description": "One row per synthetic case",
+                "field": [_field(column) for column in columns],
+            }
+        ],
+    }
+
+
+def _file_set(name: str, includes: list[str]) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "encodingFormat": "application/gzip",
+        "includes": includes,
+    }
+
+
+def _field(column: str) -> dict[str, Any]:
+    is_number = column in ("volume_ml", "enhancing_share")
+    return {
+        "@type": "cr:Field",
+        "@id": f"cases/{column}",
+        "name": column,
+        "description": PUBLIC_COLUMNS.get(column, "Name of the synthetic case"),
+        "dataType": "sc:Float" if is_number else "sc:Text",
+        "source": {"fileObject": {"@id": "participants"}, "extract": {"column": column}},
+    }

@@ -1,0 +1,231 @@
+"""Verification of a release: is everything there, unchanged, marked as synthetic, and released under a verdict?
+
+It finds accidents: damage, stale or missing parts. Who changes files on purpose can write a new manifest too.
+"""
+
+import hashlib
+import json
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from pipeline.cohort import digest_file
+from pipeline.export.bids import DESCRIPTION
+from pipeline.export.gate import VERDICTS, is_reason, one_line
+from pipeline.export.manifest import CHECKSUM_FILE, MANIFEST_FILE, list_files
+from pipeline.progress import progress
+
+AUDIT_FILE = "audit.json"
+NIFTI_HEADER_BYTES = 348
+GZIP_TRAILER_BYTES = 8
+FIRST_READ_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What verification found.
+
+    Parameters
+    ----------
+    problems : list of str
+        Each a reason not to use the release; empty if it is intact.
+    warnings : list of str
+        What a receiver must know, and no damage.
+    n_files : int
+        Files that the manifest names.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    n_files: int = 0
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file as the manifest has it."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+def verify_release(release: Path) -> VerifyResult:
+    """Check a release folder against its manifest.
+
+    Parameters
+    ----------
+    release : Path
+        The folder with ``manifest.json``; only read, file by file, a piece at a time.
+
+    Returns
+    -------
+    VerifyResult
+        Damage of any kind is a problem in it, never an exception.
+    """
+    result = VerifyResult()
+    manifest = _read_json(release / MANIFEST_FILE, result.problems)
+    if manifest is None:
+        return result
+    _check_manifest_checksum(release, result.problems)
+    entries = list(_read_entries(manifest, result.problems))
+    _check_verdict(manifest, result)
+    _check_audit(release, manifest, result.problems)
+    named = {entry.path for entry in entries}
+    extra = sorted(set(list_files(release)) - named)
+    result.problems.extend(f"{name}: not in the manifest; remove it, or ask for a whole release" for name in extra)
+    with progress("verify", len(entries)) as task:
+        for entry in entries:
+            result.problems.extend(f"{entry.path}: {problem}" for problem in _check_file(release, entry))
+            task.advance()
+    return VerifyResult(result.problems, result.warnings, len(entries))
+
+
+def _read_json(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path.name}: not found; expected it in a release folder")
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"{path.name}: damaged ({type(error).__name__}); expected JSON")
+        return None
+    if not isinstance(content, dict):
+        problems.append(f"{path.name}: expected a JSON object, got {type(content).__name__}")
+        return None
+    return content
+
+
+def _check_manifest_checksum(release: Path, problems: list[str]) -> None:
+    try:
+        words = (release / CHECKSUM_FILE).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        problems.append(f"{CHECKSUM_FILE}: not found or damaged; expected the checksum of the manifest")
+        return
+    if words != [digest_file(release / MANIFEST_FILE), MANIFEST_FILE]:
+        problems.append(f"{MANIFEST_FILE}: does not match {CHECKSUM_FILE}; it was changed after the release was made")
+
+
+def _read_entries(manifest: dict[str, Any], problems: list[str]) -> Iterator[FileEntry]:
+    """Yield the entries that can be checked; the others are problems."""
+    files = manifest.get("files")
+    if not isinstance(files, list) or not files:
+        problems.append(f"{MANIFEST_FILE}: no list of files")
+        return
+    seen: set[str] = set()
+    for number, item in enumerate(files, start=1):
+        entry = _parse_entry(item)
+        if entry is None:
+            problems.append(f"{MANIFEST_FILE}: entry {number} is malformed; expected path, sha256 and size")
+        elif not _stays_inside(entry.path):
+            problems.append(f"{MANIFEST_FILE}: entry {number} leads out of the release; nothing was read there")
+        elif entry.path in seen:
+            problems.append(f"{MANIFEST_FILE}: entry {number} names a file a second time")
+        else:
+            seen.add(entry.path)
+            yield entry
+
+
+def _parse_entry(item: object) -> FileEntry | None:
+    if not isinstance(item, dict):
+        return None
+    path, sha256, size = item.get("path"), item.get("sha256"), item.get("size")
+    if isinstance(path, str) and isinstance(sha256, str) and isinstance(size, int):
+        return FileEntry(path, sha256, size)
+    return None
+
+
+def _stays_inside(path: str) -> bool:
+    """Tell whether a path is relative, in its shortest form, and without a step up; on Windows too."""
+    parts = PurePosixPath(path).parts
+    is_plain = bool(parts) and str(PurePosixPath(path)) == path and not path.startswith("/")
+    return is_plain and ".." not in parts and not any(character in path for character in "\\:\0")
+
+
+def _check_verdict(manifest: dict[str, Any], result: VerifyResult) -> None:
+    verdict, override = manifest.get("verdict"), manifest.get("override")
+    if verdict not in VERDICTS:
+        result.problems.append(f"{MANIFEST_FILE}: unknown verdict; expected one of {', '.join(VERDICTS)}")
+    elif verdict == "pass":
+        if override is not None:
+            result.problems.append(f"{MANIFEST_FILE}: an override beside the verdict pass; expected none")
+    elif isinstance(override, dict) and is_reason(override.get("reason")):
+        reason = one_line(override["reason"])
+        result.warnings.append(f"the audit's verdict is {verdict}; released by override, for the reason: {reason}")
+    else:
+        result.problems.append(f"{MANIFEST_FILE}: the verdict is {verdict}, without an override and its reason")
+
+
+def _check_audit(release: Path, manifest: dict[str, Any], problems: list[str]) -> None:
+    audit = _read_json(release / AUDIT_FILE, problems)
+    if audit is None:
+        return
+    if audit.get("verdict") != manifest.get("verdict"):
+        problems.append(f"{AUDIT_FILE}: another verdict than in {MANIFEST_FILE}")
+    bound_to = {"generator": manifest.get("generator"), "synthetic": manifest.get("synthetic_cohort")}
+    if audit.get("bound_to") != bound_to:
+        problems.append(f"{AUDIT_FILE}: bound to another generator or cohort than {MANIFEST_FILE}")
+
+
+def _check_file(release: Path, entry: FileEntry) -> list[str]:
+    path = release / entry.path
+    if any(part.is_symlink() for part in (path, *path.parents[: len(PurePosixPath(entry.path).parts) - 1])):
+        return ["is reached by a link; expected a file of the release's own"]
+    if not path.is_file():
+        return ["missing"]
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = file.seek(0, 2)
+            if size != entry.size:
+                return [f"size; expected {entry.size} bytes, got {size}"]
+            file.seek(0)
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256.lower():
+                return ["checksum differs; the content was changed or damaged"]
+            reader = NIFTI_READERS.get("".join(path.suffixes[-2:])) or NIFTI_READERS.get(path.suffix)
+            return [] if reader is None else _check_nifti(*reader(file, size))
+    except OSError as error:
+        return [f"unreadable ({type(error).__name__})"]
+
+
+def _read_plain(file: BinaryIO, size: int) -> tuple[bytes, int]:
+    """Return the header of a .nii file, and the number of bytes of the whole."""
+    file.seek(0)
+    return file.read(NIFTI_HEADER_BYTES), size
+
+
+def _read_compressed(file: BinaryIO, size: int) -> tuple[bytes, int]:
+    """Return the header of a .nii.gz file, and the number of bytes, modulo 2**32, that its trailer tells."""
+    file.seek(0)
+    try:
+        # The header lies in the first piece; the voxels, whose checksum is known to hold, are not unpacked.
+        header = zlib.decompressobj(wbits=31).decompress(file.read(FIRST_READ_BYTES), NIFTI_HEADER_BYTES)
+    except zlib.error:
+        return b"", 0
+    file.seek(max(size - GZIP_TRAILER_BYTES // 2, 0))
+    return header, int.from_bytes(file.read(), "little")
+
+
+NIFTI_READERS: dict[str, Callable[[Any, int], tuple[bytes, int]]] = {".nii": _read_plain, ".nii.gz": _read_compressed}
+
+
+def _check_nifti(header: bytes, n_bytes: int) -> list[str]:
+    """Return what is wrong with a NIfTI-1 header, little-endian as we write it, in a file of that many bytes.
+
+    References
+    ----------
+    Cox et al. 2004, "A (sort of) new image data format standard: NIfTI-1", https://nifti.nimh.nih.gov.
+    """
+    if len(header) < NIFTI_HEADER_BYTES or header[344:348] != b"n+1\0":
+        return ["unreadable NIfTI; expected a NIfTI-1 header"]
+    n_axes, *shape = struct.unpack_from("<8h", header, 40)
+    (bits,) = struct.unpack_from("<h", header, 72)
+    (offset,) = struct.unpack_from("<f", header, 108)
+    is_sound = 1 <= n_axes <= 7 and min(shape[:n_axes]) > 0 and math.isfinite(offset) and bits > 0
+    if not is_sound or (int(offset) + math.prod(shape[:n_axes]) * bits // 8) % 2**32 != n_bytes:
+        return ["unreadable NIfTI; expected as many voxels as the header says"]
+    if header[148:228].rstrip(b"\0") != DESCRIPTION.encode("ascii"):
+        return [f"not marked as synthetic; expected {DESCRIPTION!r} in the header"]
+    return []

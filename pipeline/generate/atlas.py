@@ -1,0 +1,184 @@
+"""Label source `atlas`: an atlas deformed by chance, a tumour grown in it; no patient's geometry enters.
+
+The laws of deformation and growth differ from those of :mod:`pipeline.phantom`, or phantoms, which warp the same
+atlas, could not test this source: here one density is grown and cut at levels that vary in space, there core and
+oedema grow apart.
+
+References
+----------
+Fonov et al. 2011, doi:10.1016/j.neuroimage.2010.07.033 (atlas). Swanson et al. 2000,
+doi:10.1046/j.1365-2184.2000.00177.x (growth).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.attributes import HEMISPHERES
+from pipeline.errors import CaseError
+from pipeline.generate.placement import LabelMaps, fill_holes, join, push_tissue
+from pipeline.generate.plan import AskedCase
+from pipeline.growth import GrowthLaw, grow
+from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
+from pipeline.volumes import Grid, Volume, resample_labels, to_ras
+from pipeline.warps import compose, random_field, random_warp, warp_labels
+
+WARPS_MM = ((5.5, 34.0), (1.6, 13.0))
+SIZE_SD = 0.04
+LAW = GrowthLaw(white_mm2_per_day=0.5, grey_mm2_per_day=0.12, proliferation_per_day=0.05, threshold=0.25)
+SEED_RADIUS_MM = 5.0
+CORE_SHARE = (0.15, 0.7)
+ENHANCING_SHARE = (0.25, 0.75)
+NO_ENHANCEMENT = 0.15
+ROUGHNESS = 0.25
+PUSH_STRENGTH = (0.15, 0.4)
+WHITE = 3
+
+
+def atlas_labels(
+    asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.random.Generator
+) -> LabelMaps:
+    """Make the label maps of a person who does not exist.
+
+    Parameters
+    ----------
+    asked : AskedCase
+        Volume and hemisphere to aim at.
+    grid : Grid
+        Working grid of the cohort, centred on the brain.
+    scheme : LabelScheme
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    LabelMaps
+
+    Raises
+    ------
+    CaseError
+        If growth finds no room for the volume.
+    """
+    spacing = (grid.spacing_mm,) * 3
+    tissue_map = random_anatomy(grid, stream)
+    whole = asked.volume_ml
+    core = whole * stream.uniform(*CORE_SHARE)
+    start = _seed(tissue_map, asked.hemisphere, grid.spacing_mm, stream)
+    density = grow(tissue_map, start, spacing, whole, LAW)
+    tumor_map = cut_density(density, whole, core, grid.spacing_mm, scheme, stream)
+    tumor_map = np.where(tissue_map > 0, tumor_map, 0).astype(np.uint8)
+    pushed = push_tissue(tissue_map, tumor_map, grid.spacing_mm, stream.uniform(*PUSH_STRENGTH))
+    return join(pushed, tumor_map)
+
+
+def random_anatomy(grid: Grid, stream: np.random.Generator) -> UInt8Array:
+    """Draw a tissue map: the atlas at a size of its own, warped at two scales, mirrored in half of the cases."""
+    spacing = (grid.spacing_mm,) * 3
+    tissue_map = atlas_tissue(grid)
+    warp = random_warp(grid.shape, spacing, *WARPS_MM[0], stream)
+    warp = compose(warp, random_warp(grid.shape, spacing, *WARPS_MM[1], stream), spacing)
+    sizes = np.exp(stream.normal(0.0, SIZE_SD, 3))
+    centre = (np.array(grid.shape) - 1) / 2
+    positions = np.indices(grid.shape, dtype=np.float32) - centre[:, None, None, None].astype(np.float32)
+    stretch = positions * (1 / sizes - 1)[:, None, None, None] * grid.spacing_mm
+    warped = warp_labels(tissue_map, (warp + stretch).astype(np.float32), spacing, len(TISSUE_CLASSES) + 1)
+    brain = ndimage.binary_fill_holes(warped > 0)
+    filled = fill_holes(warped, brain)
+    return np.ascontiguousarray(filled[::-1]) if stream.random() < 0.5 else filled
+
+
+@lru_cache(maxsize=2)
+def atlas_tissue(grid: Grid) -> UInt8Array:
+    """Return the atlas' tissue map on a grid centred on its brain: (x, y, z), uint8 in [0, 3]."""
+    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
+
+    mask, grey, white = (
+        load(resolution=2) for load in (load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template)
+    )
+    brain = np.asarray(mask.dataobj) > 0
+    grey_share, white_share = np.asarray(grey.dataobj), np.asarray(white.dataobj)
+    shares = np.stack([1.0 - grey_share - white_share, grey_share, white_share])
+    labels = np.where(brain, np.argmax(shares, axis=0) + 1, 0).astype(np.uint8)
+    atlas = to_ras(Volume(labels, np.asarray(mask.affine, np.float64)))
+    box = ndimage.find_objects((atlas.array > 0).astype(np.uint8))[0]
+    middle = [(part.start + part.stop - 1) / 2 for part in box]
+    x, y, z, _ = atlas.affine @ [*middle, 1.0]
+    return resample_labels(atlas, Grid(grid.shape, grid.spacing_mm, (x, y, z)), len(TISSUE_CLASSES) + 1).array
+
+
+def cut_density(
+    density: NDArray[np.float32],
+    whole_ml: float,
+    core_ml: float,
+    spacing_mm: float,
+    scheme: LabelScheme,
+    stream: np.random.Generator,
+) -> UInt8Array:
+    """Cut a density into the classes of a tumour.
+
+    The densest part is core; what of it lies deepest is necrotic, the rest enhances. Both cuts are made on the
+    density, or depth, times a smooth random field, so that borders are uneven.
+
+    Parameters
+    ----------
+    density : ndarray, (x, y, z), float32
+    whole_ml, core_ml : float
+        Volumes of the whole tumour and of its core.
+    spacing_mm : float
+    scheme : LabelScheme
+        A data set without a class gets its part in the nearest class that it has.
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, (x, y, z), uint8
+    """
+    values = scheme.tumor_values
+    spacing = (spacing_mm, spacing_mm, spacing_mm)
+    shape = density.shape
+    uneven = np.exp(ROUGHNESS * random_field((shape[0], shape[1], shape[2]), spacing, 10.0, stream))
+    n_whole, n_core = (max(1, round(ml * 1000 / spacing_mm**3)) for ml in (whole_ml, core_ml))
+    whole = _largest(density, n_whole) & (density > 0)
+    core = _largest(np.where(whole, density * uneven, 0), n_core) & whole
+    core = ndimage.binary_opening(core) | (core & ndimage.binary_erosion(whole))
+    outermost = values.get("oedema", values.get("enhancing", 1))
+    tumor_map = np.where(whole, outermost, 0).astype(np.uint8)
+    rim, centre = values.get("enhancing", outermost), values.get("necrotic_core", values.get("enhancing", outermost))
+    if stream.random() < NO_ENHANCEMENT:
+        rim = centre
+    tumor_map[core] = rim
+    depth = ndimage.distance_transform_edt(core, sampling=spacing_mm) * uneven
+    n_necrotic = round(float(core.sum()) * (1 - stream.uniform(*ENHANCING_SHARE)))
+    necrotic = _largest(np.where(core, depth, 0), n_necrotic) & core
+    tumor_map[necrotic] = centre
+    return tumor_map
+
+
+def _seed(
+    tissue_map: UInt8Array, hemisphere: str, spacing_mm: float, stream: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return a ball of cells in the white matter of a hemisphere, not at its edge."""
+    middle = (tissue_map.shape[0] - 1) / 2
+    depth_mm = ndimage.distance_transform_edt(tissue_map > 0, sampling=spacing_mm)
+    deep = (tissue_map == WHITE) & (depth_mm > 2 * SEED_RADIUS_MM)
+    candidates = np.argwhere(deep)
+    on_left = candidates[:, 0] < middle - SEED_RADIUS_MM / spacing_mm
+    on_right = candidates[:, 0] > middle + SEED_RADIUS_MM / spacing_mm
+    candidates = candidates[on_left if hemisphere == HEMISPHERES[0] else on_right]
+    if not len(candidates):
+        raise CaseError("no white matter to start a tumour in; expected some in each hemisphere; check the grid's size")
+    centre = candidates[stream.integers(len(candidates))]
+    distance_mm = np.linalg.norm((np.indices(tissue_map.shape).T - centre).T * spacing_mm, axis=0)
+    ball: NDArray[np.float32] = np.exp(-0.5 * (distance_mm / (SEED_RADIUS_MM / 2)) ** 2).astype(np.float32)
+    return ball
+
+
+def _largest(values: NDArray[np.floating], n: int) -> NDArray[np.bool_]:
+    """Return the mask of the n largest values."""
+    if n <= 0:
+        return np.zeros(values.shape, bool)
+    flat = values.ravel()
+    mask = np.zeros(flat.shape, bool)
+    mask[np.argpartition(flat, -n)[-n:]] = True
+    return mask.reshape(values.shape)

@@ -1,0 +1,87 @@
+"""Label source `recombine`: the anatomy of one patient, the tumour of another, each deformed by chance."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pipeline.cohort import Case
+from pipeline.errors import CaseError
+from pipeline.generate.placement import LabelMaps, fill_holes, join, place_tumor, push_tissue, rescale_tumor
+from pipeline.generate.plan import AskedCase
+from pipeline.labels import TISSUE_CLASSES, UInt8Array
+from pipeline.warps import random_warp, warp_labels
+
+ANATOMY_WARP_MM = (4.0, 28.0)
+TUMOR_WARP_MM = (2.0, 16.0)
+TILT_DEGREES = 20.0
+PUSH_STRENGTH = (0.1, 0.35)
+MAX_SCALE = 1.8
+
+
+def recombine(anatomy: Case, donor: Case, asked: AskedCase, spacing_mm: float, stream: np.random.Generator) -> LabelMaps:
+    """Make the label maps of a new person from two.
+
+    Parameters
+    ----------
+    anatomy, donor : Case
+        Two persons; the donor gives the tumour.
+    asked : AskedCase
+        Volume and hemisphere to aim at.
+    spacing_mm : float
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    LabelMaps
+
+    Raises
+    ------
+    CaseError
+        If the donor's tumour cannot be brought to the volume, or finds no place.
+    """
+    spacing = (spacing_mm, spacing_mm, spacing_mm)
+    tumor_map = np.asarray(donor.tumor_map())
+    tissue_map = fill_tumor(np.asarray(anatomy.tissue_map()), np.asarray(anatomy.tumor_map()))
+    warp = random_warp(tissue_map.shape, spacing, *ANATOMY_WARP_MM, stream)
+    tissue_map = warp_labels(tissue_map, warp, spacing, len(TISSUE_CLASSES) + 1)
+    if stream.random() < 0.5:
+        tissue_map = np.ascontiguousarray(tissue_map[::-1])
+    voxel_ml = spacing_mm**3 / 1000
+    n_tumor_classes = int(tumor_map.max())
+    scale = (asked.volume_ml / (float((tumor_map > 0).sum()) * voxel_ml)) ** (1 / 3)
+    if not 1 / MAX_SCALE < scale < MAX_SCALE:
+        raise CaseError("donor's tumour too far from the volume asked for; expected a factor of 1.8 in length at most")
+    turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
+    warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
+    turned = warp_labels(turned, warp, spacing, n_tumor_classes + 1)
+    if not turned.any():
+        raise CaseError("donor's tumour vanished on the grid; expected some voxels; use a finer grid")
+    placed = place_tumor(tissue_map, turned, asked.hemisphere, stream)
+    return join(push_tissue(tissue_map, placed, spacing_mm, stream.uniform(*PUSH_STRENGTH)), placed)
+
+
+def fill_tumor(tissue_map: UInt8Array, tumor_map: UInt8Array) -> UInt8Array:
+    """Fill the place of a tumour with the other hemisphere's tissue, where there is some, else with the nearest.
+
+    Parameters
+    ----------
+    tissue_map, tumor_map : ndarray, (x, y, z), uint8
+        The grid's middle in x is the midline.
+
+    Returns
+    -------
+    ndarray, (x, y, z), uint8
+        Tissue everywhere in the brain.
+    """
+    tumor = tumor_map > 0
+    filled = np.where(tumor, tissue_map[::-1], tissue_map).astype(np.uint8)
+    return fill_holes(filled, tumor | (tissue_map > 0))
+
+
+def random_rotation(stream: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a rotation matrix: any angle about z, a slight tilt, mirrored in half of the cases."""
+    tilt = stream.uniform(-TILT_DEGREES, TILT_DEGREES, 2)
+    matrix = Rotation.from_euler("zxy", [stream.uniform(0, 360), *tilt], degrees=True).as_matrix()
+    mirror = np.diag([-1.0 if stream.random() < 0.5 else 1.0, 1.0, 1.0])
+    turned: NDArray[np.float64] = matrix @ mirror
+    return turned

@@ -1,0 +1,210 @@
+"""Stage generate: plan, label maps, scans, the synthetic cohort."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.attributes import TumorAttributes, describe_tumor
+from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files, write_tsv
+from pipeline.config import ComputeSection, GenerateSection
+from pipeline.errors import CaseError, ConfigError
+from pipeline.figures import case_picture, save_picture
+from pipeline.generate.atlas import atlas_labels
+from pipeline.generate.placement import LabelMaps
+from pipeline.generate.plan import AskedCase, make_plan, plan_table, stratum_of
+from pipeline.generate.recombine import recombine
+from pipeline.generate.sampling import render_volume, to_intensity
+from pipeline.labels import LabelScheme
+from pipeline.parallel import map_cases
+from pipeline.progress import progress
+from pipeline.runner import StageContext
+from pipeline.seeds import numpy_stream, torch_stream
+from pipeline.train.generator import Generator
+from pipeline.train.weights import load_generator
+from pipeline.volumes import Grid
+
+N_PICTURES = 6
+README = """# Synthetic cohort
+
+Made by a generator; no scan here is a patient's. Not yet for sharing: the audit decides, and `release/` is what leaves.
+`plan.tsv` tells which tumours were asked for and which were obtained.
+"""
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One label map to make, with all that its worker needs."""
+
+    asked: AskedCase
+    persons: tuple[Case, ...]
+    scheme: LabelScheme
+    grid: Grid
+    config: GenerateSection
+    seed: int
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Make the synthetic cohort of the config in ``context.out``."""
+    cohort = open_cohort(context.folder("ingest"))
+    generator = load_generator(context.folder("train"))
+    config = context.config.generate
+    rows = generate_cohort(
+        generator, cohort, cohort.split("train"), config, context.config.compute, context.seed, context.out
+    )
+    asked = make_plan(config, numpy_stream(context.seed, "plan"))
+    table = plan_table(
+        asked,
+        [stratum_of(attributes, config) for attributes in rows],
+        [stratum_of(_attributes(case), config) for case in cohort.cases],
+    )
+    write_tsv(context.out / "plan.tsv", table)
+    (context.out / ".bidsignore").write_text("done.json\nplan.tsv\nfigures/\n", encoding="utf-8")
+    for number in range(min(N_PICTURES, config.n_cases)):
+        context.tracker.image("cases", f"figures/sub-{subject_name(number + 1)}.png", number)
+    context.tracker.table("plan", table)
+    met = sum(a.is_met_by(b, config) for a, b in zip(asked, rows, strict=True))
+    context.tracker.metrics({"cases": float(len(rows)), "plan_met": met / len(rows)})
+    return {"cases": len(rows), "as_asked": met}
+
+
+def generate_cohort(
+    generator: Generator,
+    cohort: Cohort,
+    persons: Sequence[Case],
+    config: GenerateSection,
+    compute: ComputeSection,
+    seed: int,
+    out: Path,
+) -> list[TumorAttributes]:
+    """Make a synthetic cohort; the audit makes those of its references the same way.
+
+    Parameters
+    ----------
+    generator : Generator
+    cohort : Cohort
+        Gives grid, scheme and modalities.
+    persons : sequence of Case
+        Members: the only patients whose label maps may be recombined.
+    config : GenerateSection
+    compute : ComputeSection
+    seed : int
+        Root of the streams.
+    out : Path
+        Cohort folder to write.
+
+    Returns
+    -------
+    list of TumorAttributes
+        What was obtained, case by case.
+
+    Raises
+    ------
+    ConfigError
+        If fewer than two persons are to be recombined.
+    """
+    if config.label_sources.get("recombine", 0) > 0 and len(persons) < 2:
+        raise ConfigError(f"generate.label_sources: recombine needs two persons, got {len(persons)}; use atlas only")
+    asked = make_plan(config, numpy_stream(seed, "plan"))
+    grid = Grid(cohort.shape, cohort.spacing_mm)
+    tasks = [LabelTask(a, tuple(persons), cohort.scheme, grid, config, seed) for a in asked]
+    maps = map_cases(make_labels, tasks, compute, "label maps")
+    device = "cuda" if _use_cuda(compute) else "cpu"
+    generator = generator.to(device)
+    participants, obtained = [], []
+    with progress("scans", len(asked)) as task:
+        for case, labels in zip(asked, maps, strict=True):
+            data = _render(generator, case, labels, cohort, seed)
+            write_case(out, data)
+            if case.number <= N_PICTURES:
+                condition = cohort.scheme.combine(data.tissue_map, data.tumor_map)
+                picture = case_picture(data.images, data.tumor_map, condition)
+                save_picture(picture, out / "figures" / f"sub-{data.subject}.png")
+            attributes = describe_tumor(labels.tumor_map, grid.affine, cohort.scheme)
+            obtained.append(attributes)
+            participants.append(_participant(case, data.subject, attributes))
+            task.advance()
+    write_cohort_files(out, "Synthetic cohort", cohort.scheme, participants, README)
+    return obtained
+
+
+def make_labels(task: LabelTask) -> LabelMaps:
+    """Make one label map: tries until one is as asked; else the last that was possible at all.
+
+    Raises
+    ------
+    CaseError
+        If no attempt gave a label map.
+    """
+    latest: LabelMaps | None = None
+    for attempt in range(task.config.max_attempts):
+        stream = numpy_stream(task.seed, "labels", task.asked.number, attempt)
+        try:
+            latest = _draw_labels(task, stream)
+        except CaseError:
+            continue
+        if latest.tumor_map.any() and task.asked.is_met_by(
+            describe_tumor(latest.tumor_map, task.grid.affine, task.scheme), task.config
+        ):
+            return latest
+    if latest is None or not latest.tumor_map.any():
+        raise CaseError(
+            f"no label map with a {task.asked.volume} tumour in {task.config.max_attempts} attempts; expected one; "
+            "raise generate.max_attempts, or change generate.volume_edges_ml"
+        )
+    return latest
+
+
+def subject_name(number: int) -> str:
+    """Return the name of a synthetic subject, from its number."""
+    return f"syn{number:05d}"
+
+
+def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
+    if task.asked.label_source == "atlas":
+        return atlas_labels(task.asked, task.grid, task.scheme, stream)
+    anatomy, donor = stream.choice(len(task.persons), size=2, replace=False)
+    return recombine(
+        task.persons[int(anatomy)], task.persons[int(donor)], task.asked, task.grid.spacing_mm, stream
+    )
+
+
+def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, seed: int) -> CaseData:
+    condition = cohort.scheme.combine(labels.tissue_map, labels.tumor_map)
+    scan = render_volume(generator, condition, torch_stream(seed, "render", asked.number))
+    brain = condition > 0
+    images = {name: to_intensity(scan[i], brain) for i, name in enumerate(cohort.modalities)}
+    sidecar = {
+        "SkullStripped": True,
+        "Synthetic": True,
+        "Description": "Made by a conditional GAN from a label map; no patient was scanned",
+        "LabelSource": asked.label_source,
+    }
+    sidecars: dict[str, dict[str, Any]] = {name: sidecar for name in images}
+    sidecars["tumor"] = sidecars["tissue"] = {"Manual": False, "Synthetic": True, "LabelSource": asked.label_source}
+    affine = Grid(cohort.shape, cohort.spacing_mm).affine
+    return CaseData(subject_name(asked.number), images, labels.tissue_map, labels.tumor_map, affine, sidecars)
+
+
+def _participant(asked: AskedCase, subject: str, attributes: TumorAttributes) -> dict[str, str]:
+    return {
+        "participant_id": f"sub-{subject}",
+        "source": asked.label_source,
+        "split": "n/a",
+        **attributes.columns(),
+        "asked_volume": asked.volume,
+        "asked_hemisphere": asked.hemisphere,
+    }
+
+
+def _attributes(case: Case) -> TumorAttributes:
+    row = case.attributes
+    return TumorAttributes(float(row["volume_ml"]), row["hemisphere"], float(row["enhancing_share"]))
+
+
+def _use_cuda(compute: ComputeSection) -> bool:
+    import torch
+
+    return compute.accelerator != "cpu" and torch.cuda.is_available()
