@@ -10,6 +10,7 @@ doi:10.1007/978-3-030-00536-8_1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ def make_arm(name: ArmName, real_cases: Sequence[Case], synthetic_cases: Sequenc
 
 
 class OpenScan:
-    """A case whose files stay memory-mapped: opening them costs more than reading a slice.
+    """A training case whose files stay memory-mapped: opening them costs more than reading a slice.
 
     Parameters
     ----------
@@ -143,9 +144,10 @@ class OpenScan:
     def __init__(self, case: Case, modalities: Sequence[str]) -> None:
         self._images = [np.asarray(case.image(name)) for name in modalities]
         self._tumor_map = np.asarray(case.tumor_map())
+        # One modality is enough to find the brain, and a quarter of the reading.
         brain = self._images[0] > 0
         tumor = self._tumor_map > 0
-        self.extent = brain.any(axis=2) | tumor.any(axis=2)
+        self.extent: NDArray[np.bool_] = brain.any(axis=2) | tumor.any(axis=2)
         self._brain_slices = np.flatnonzero(brain.any(axis=(0, 1)))
         self._tumor_slices = np.flatnonzero(tumor.any(axis=(0, 1)))
 
@@ -162,19 +164,43 @@ class OpenScan:
         return np.stack([image[where] for image in self._images]), self._tumor_map[where]
 
 
+class ScanPool:
+    """Open scans, each opened once however many arms use it.
+
+    Parameters
+    ----------
+    modalities : sequence of str
+    """
+
+    def __init__(self, modalities: Sequence[str]) -> None:
+        self._modalities = tuple(modalities)
+        self._open: dict[Path, OpenScan] = {}
+
+    def __getitem__(self, case: Case) -> OpenScan:
+        """Return a case's scan, opened now if it was not."""
+        if case.folder not in self._open:
+            self._open[case.folder] = OpenScan(case, self._modalities)
+        return self._open[case.folder]
+
+    def extent(self, cases: Sequence[Case]) -> NDArray[np.bool_]:
+        """Return where along x and y any of the cases has brain in any slice: (x, y), bool."""
+        extent: NDArray[np.bool_] = np.any([self[case].extent for case in cases], axis=0)
+        return extent
+
+
 class ArmSampler:
     """Draws the batches of an arm: half of the slices with tumour, every case equally often within its kind.
 
     Parameters
     ----------
     arm : Arm
-    scans : mapping of Case folder to OpenScan
-        By :attr:`Case.folder`; shared among arms.
+    scans : ScanPool
+        Shared among arms.
     window : tuple of slice
         Field of view along x and y.
     """
 
-    def __init__(self, arm: Arm, scans: "ScanPool", window: Window) -> None:
+    def __init__(self, arm: Arm, scans: ScanPool, window: Window) -> None:
         self._real = [scans[case] for case in arm.real_cases]
         self._synthetic = [scans[case] for case in arm.synthetic_cases]
         self._share, self._window = arm.synthetic_share, window
@@ -204,30 +230,6 @@ class ArmSampler:
             tumor_maps.append(tumor_map)
         scan_batch = torch.from_numpy(np.stack(images)).float().mul_(2.0 / INTENSITY_MAX).sub_(1.0)
         return scan_batch, torch.from_numpy(np.stack(tumor_maps)[:, None]).float()
-
-
-class ScanPool:
-    """Open scans, each opened once however many arms use it.
-
-    Parameters
-    ----------
-    modalities : sequence of str
-    """
-
-    def __init__(self, modalities: Sequence[str]) -> None:
-        self._modalities = tuple(modalities)
-        self._open: dict[object, OpenScan] = {}
-
-    def __getitem__(self, case: Case) -> OpenScan:
-        """Return a case's scan, opened now if it was not."""
-        if case.folder not in self._open:
-            self._open[case.folder] = OpenScan(case, self._modalities)
-        return self._open[case.folder]
-
-    def extent(self, cases: Sequence[Case]) -> NDArray[np.bool_]:
-        """Return where along x and y any of the cases has brain in any slice: (x, y), bool."""
-        extent: NDArray[np.bool_] = np.any([self[case].extent for case in cases], axis=0)
-        return extent
 
 
 def fit_window(extent: NDArray[np.bool_], multiple: int) -> Window:

@@ -43,8 +43,10 @@ CROISSANT_CONTEXT: dict[str, Any] = {
 }
 # Allow-list of audit.json: a mapping names the keys that pass below a key; None lets figures and texts pass.
 ATTACK_KEYS = dict.fromkeys(
-    ("name", "threat_model", "level", "n_members", "n_nonmembers", "auc", "auc_ci", "auc_either_sign", "reliable")
-    + ("tpr_at_fpr", "epsilon_lower", "epsilon_resolvable")
+    (
+        *("name", "threat_model", "level", "n_members", "n_nonmembers", "auc", "auc_ci", "auc_either_sign", "reliable"),
+        *("tpr_at_fpr", "epsilon_lower", "epsilon_resolvable"),
+    )
 )
 PAIRED_KEYS = dict.fromkeys(
     ("attack", "name", "threat_model", "level", "n_patients", "n_references", "auc", "auc_ci", "reliable")
@@ -198,8 +200,10 @@ def _use(config: ExportSection) -> str:
 
 def _privacy(audit: Audit, decision: GateDecision) -> str:
     attacks = [
-        (row.get("name"), row.get("threat_model"), f"{row.get('n_members')} / {row.get('n_nonmembers')}")
-        + (_interval(row), _number(row.get("auc_either_sign")))
+        (
+            *(row.get("name"), row.get("threat_model"), f"{row.get('n_members')} / {row.get('n_nonmembers')}"),
+            *(_interval(row), _number(row.get("auc_either_sign"))),
+        )
         for row in audit.get("attacks", [])
     ]
     paired = [
@@ -330,8 +334,8 @@ def describe_croissant(release: Release, folder: Path) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": name,
-        "description": f"SYNTHETIC: {config.title}. {len(release.cohort.cases)} synthetic cases of brain MRI with label "
-        f"maps; no scan shows a patient. Privacy audit: {release.decision.verdict}.",
+        "description": f"SYNTHETIC: {config.title}. {len(release.cohort.cases)} synthetic cases of brain MRI with "
+        f"label maps; no scan shows a patient. Privacy audit: {release.decision.verdict}.",
         "license": CC_BY_DEED if config.license == "CC-BY-4.0" else spdx,
         "version": __version__,
         "keywords": ["synthetic data", "MRI", "brain tumour", "segmentation", "BIDS"],

@@ -14,8 +14,8 @@ from pipeline.export.manifest import list_files, write_manifest
 from pipeline.export.verify import AUDIT_FILE, verify_release
 from pipeline.progress import say
 from pipeline.runner import StageContext
+from pipeline.train.weights import WEIGHTS_FILE
 
-WEIGHTS_FILE = "generator.safetensors"
 TEXT_SUFFIXES = frozenset({".json", ".md", ".tsv", ".txt"})
 
 
@@ -33,7 +33,7 @@ def run(context: StageContext) -> dict[str, Any]:
     released = release_digests(context.folder("train") / WEIGHTS_FILE, context.folder("generate"))
     audit = read_audit(context.folder("audit") / AUDIT_FILE)
     decision = decide(audit, released, config.override_reason)
-    context.tracker.tags({"verdict": decision.verdict, "override": decision.reason or "none"})
+    context.tracker.tags({"verdict": decision.verdict, "override": "yes" if decision.overridden else "no"})
     if decision.overridden:
         say(f"      OVERRIDE: verdict {decision.verdict}, released for the reason: {decision.reason}")
     release = Release(
@@ -96,8 +96,10 @@ def check_no_pseudonym(release: Path, participants: Path) -> None:
     Raises
     ------
     DataError
-        If there is one; the message does not repeat it.
+        If there is one (the message does not repeat it), or the table is missing.
     """
+    if not participants.is_file():
+        raise DataError(f"{participants.name} of the ingested cohort not found; run the stage ingest")
     rows = read_tsv(participants)
     private = {row[key].removeprefix("sub-") for row in rows for key in ("participant_id", "person") if row.get(key)}
     for name in list_files(release):

@@ -1,4 +1,4 @@
-"""Verification of a release: is everything there, unchanged, marked as synthetic, and released under a verdict?
+"""Verification of a release: everything there, unchanged, marked as synthetic, and released under a verdict.
 
 It finds accidents: damage, stale or missing parts. Who changes files on purpose can write a new manifest too.
 """
@@ -76,7 +76,7 @@ def verify_release(release: Path) -> VerifyResult:
     _check_audit(release, manifest, result.problems)
     named = {entry.path for entry in entries}
     extra = sorted(set(list_files(release)) - named)
-    result.problems.extend(f"{name}: not in the manifest; remove it, or ask for a whole release" for name in extra)
+    result.problems.extend(f"{name!r}: not in the manifest; remove it, or ask for a whole release" for name in extra)
     with progress("verify", len(entries)) as task:
         for entry in entries:
             result.problems.extend(f"{entry.path}: {problem}" for problem in _check_file(release, entry))
@@ -142,7 +142,7 @@ def _stays_inside(path: str) -> bool:
     """Tell whether a path is relative, in its shortest form, and without a step up; on Windows too."""
     parts = PurePosixPath(path).parts
     is_plain = bool(parts) and str(PurePosixPath(path)) == path and not path.startswith("/")
-    return is_plain and ".." not in parts and not any(character in path for character in "\\:\0")
+    return is_plain and path.isprintable() and ".." not in parts and "\\" not in path and ":" not in path
 
 
 def _check_verdict(manifest: dict[str, Any], result: VerifyResult) -> None:
@@ -154,7 +154,7 @@ def _check_verdict(manifest: dict[str, Any], result: VerifyResult) -> None:
             result.problems.append(f"{MANIFEST_FILE}: an override beside the verdict pass; expected none")
     elif isinstance(override, dict) and is_reason(override.get("reason")):
         reason = one_line(override["reason"])
-        result.warnings.append(f"the audit's verdict is {verdict}; released by override, for the reason: {reason}")
+        result.warnings.append(f"the audit's verdict is {verdict}; released by override, for the reason: {reason!r}")
     else:
         result.problems.append(f"{MANIFEST_FILE}: the verdict is {verdict}, without an override and its reason")
 
@@ -172,11 +172,12 @@ def _check_audit(release: Path, manifest: dict[str, Any], problems: list[str]) -
 
 def _check_file(release: Path, entry: FileEntry) -> list[str]:
     path = release / entry.path
-    if any(part.is_symlink() for part in (path, *path.parents[: len(PurePosixPath(entry.path).parts) - 1])):
-        return ["is reached by a link; expected a file of the release's own"]
-    if not path.is_file():
-        return ["missing"]
+    n_parents = len(PurePosixPath(entry.path).parts) - 1
     try:
+        if any(part.is_symlink() for part in (path, *path.parents[:n_parents])):
+            return ["is reached by a link; expected a file of the release's own"]
+        if not path.is_file():
+            return ["missing"]
         with path.open("rb", buffering=0) as file:
             size = file.seek(0, 2)
             if size != entry.size:

@@ -11,6 +11,7 @@ Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training",
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 TRANSLATION_SHARE = 0.125
@@ -81,9 +82,13 @@ def _cutout_mask(centres: Tensor, spatial: Sequence[int]) -> Tensor:
 
 def _translate(batch: Tensor, shifts: Tensor) -> Tensor:
     """Shift each sample by whole voxels; zeros come in."""
-    moved = torch.zeros_like(batch)
-    for sample, shift in enumerate(shifts.tolist()):
-        target = [slice(max(s, 0), n + min(s, 0)) for s, n in zip(shift, batch.shape[2:], strict=True)]
-        origin = [slice(max(-s, 0), n + min(-s, 0)) for s, n in zip(shift, batch.shape[2:], strict=True)]
-        moved[(sample, slice(None), *target)] = batch[(sample, slice(None), *origin)]
-    return moved
+    moved = []
+    for sample, shift in zip(batch, shifts.tolist(), strict=True):
+        pads: list[int] = []
+        for axis, n in enumerate(batch.shape[2:], start=1):
+            step = shift[axis - 1]
+            sample = sample.narrow(axis, max(-step, 0), n - abs(step))
+            # F.pad counts from the last axis.
+            pads = [max(step, 0), max(-step, 0), *pads]
+        moved.append(F.pad(sample, pads))
+    return torch.stack(moved)

@@ -114,14 +114,14 @@ class Sampler:
 def read_scan(case: Case, modalities: Sequence[str], where: tuple[slice | int, ...]) -> NDArray[np.float32]:
     """Read part of a case's scan: (modalities, *spatial), float32 in [-1, 1]."""
     parts = [np.asarray(case.image(name)[where], np.float32) for name in modalities]
-    scaled: NDArray[np.float32] = np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
-    return scaled
+    return np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
 
 
 def one_hot(labels: UInt8Array, n_classes: int) -> NDArray[np.float32]:
     """Return the one-hot code of a label map: (n_classes, *shape), float32."""
     values = np.arange(n_classes, dtype=np.uint8).reshape(-1, *[1] * labels.ndim)
-    return (labels[None] == values).astype(np.float32)
+    code: NDArray[np.float32] = (labels[None] == values).astype(np.float32)
+    return code
 
 
 def one_hot_slices(labels: UInt8Array, n_classes: int, context: int) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-MODULATION_CHANNELS = 32
+EMBEDDING_CHANNELS = 32
 MAX_CHANNEL_FACTOR = 8
 
 
@@ -62,7 +62,7 @@ class GeneratorConfig(BaseModel):
 
     def channels_at(self, level: int) -> int:
         """Channels of features at a level; 0 is full resolution."""
-        return self.channels * min(2**level, MAX_CHANNEL_FACTOR)
+        return self.channels * min(1 << level, MAX_CHANNEL_FACTOR)
 
 
 class Generator(nn.Module):
@@ -111,14 +111,14 @@ class Generator(nn.Module):
                 features = F.interpolate(features, scale_factor=2.0, mode="nearest")
             features = block(features, pyramid[level], style, field)
         image = torch.tanh(self.head(F.leaky_relu(features, 0.2)))
-        brain = 1.0 - self.centre_background(condition)
+        brain = 1.0 - self.centre_classes(condition)[:, :1]
         result: Tensor = image * brain - (1.0 - brain)
         return result
 
-    def centre_background(self, condition: Tensor) -> Tensor:
-        """Return the background channel of the slice itself: (N, 1, *spatial)."""
+    def centre_classes(self, condition: Tensor) -> Tensor:
+        """Return the classes of the slice itself, without its neighbours: (N, n_classes, *spatial)."""
         start = self.config.n_classes * (self.config.context_slices if self.config.dimensions == 2 else 0)
-        return condition[:, start : start + 1]
+        return condition[:, start : start + self.config.n_classes]
 
     def noise_shapes(self, spatial: Sequence[int]) -> list[tuple[int, ...]]:
         """Return the spatial shape of each block's noise for an image of this spatial shape, coarse to fine."""
@@ -126,10 +126,11 @@ class Generator(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """Two modulated convolutions with noise, and a shortcut."""
+    """Two modulated convolutions with noise, and a shortcut; both modulations share what they read from the map."""
 
     def __init__(self, config: GeneratorConfig, n_in: int, n_out: int) -> None:
         super().__init__()
+        self.embedding = _conv(config.dimensions, config.condition_channels + config.style_size, EMBEDDING_CHANNELS)
         self.first = Modulation(config, n_in)
         self.second = Modulation(config, n_out)
         self.conv_first = _conv(config.dimensions, n_in, n_out)
@@ -139,12 +140,17 @@ class SpadeBlock(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
         """Map (N, n_in, *spatial) to (N, n_out, *spatial)."""
-        inner = self.conv_first(F.leaky_relu(self.first(features, condition, style), 0.2))
+        embedded = self.embed(condition, style)
+        inner = self.conv_first(F.leaky_relu(self.first(features, embedded), 0.2))
         strength = self.noise_strength.reshape(1, -1, *[1] * (inner.ndim - 2))
         inner = inner + strength * noise
-        inner = self.conv_second(F.leaky_relu(self.second(inner, condition, style), 0.2))
+        inner = self.conv_second(F.leaky_relu(self.second(inner, embedded), 0.2))
         result: Tensor = self.shortcut(features) + inner
         return result
+
+    def embed(self, condition: Tensor, style: Tensor) -> Tensor:
+        """Read label map and style: (N, EMBEDDING_CHANNELS, *spatial); nothing is normalised."""
+        return F.relu(self.embedding(_with_style(condition, style)))
 
 
 class Modulation(nn.Module):
@@ -152,19 +158,17 @@ class Modulation(nn.Module):
 
     def __init__(self, config: GeneratorConfig, n_features: int) -> None:
         super().__init__()
-        self.shared = _conv(config.dimensions, config.condition_channels + config.style_size, MODULATION_CHANNELS)
-        self.scale_and_shift = _conv(config.dimensions, MODULATION_CHANNELS, 2 * n_features)
+        self.scale_and_shift = _conv(config.dimensions, EMBEDDING_CHANNELS, 2 * n_features, kernel_size=1)
 
-    def forward(self, features: Tensor, condition: Tensor, style: Tensor) -> Tensor:
+    def forward(self, features: Tensor, embedded: Tensor) -> Tensor:
         """Return modulated features of the same shape."""
-        scale, shift = self.modulation(condition, style)
+        scale, shift = self.modulation(embedded)
         normalised = features * torch.rsqrt(features.square().mean(dim=1, keepdim=True) + 1e-6)
         return normalised * (1.0 + scale) + shift
 
-    def modulation(self, condition: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scale and shift, each (N, n_features, *spatial); no normalisation comes in between."""
-        hidden = F.relu(self.shared(_with_style(condition, style)))
-        scale, shift = self.scale_and_shift(hidden).chunk(2, dim=1)
+    def modulation(self, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and shift, each (N, n_features, *spatial)."""
+        scale, shift = self.scale_and_shift(embedded).chunk(2, dim=1)
         return scale, shift
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -122,7 +121,7 @@ class _Players:
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(plan.seed, "weights"))
             self.generator = Generator(shape)
-            n_channels = shape.n_modalities + shape.condition_channels
+            n_channels = shape.n_modalities + shape.n_classes
             self.discriminator = TwoScaleDiscriminator(
                 shape.dimensions, n_channels, config.discriminator_channels, config.discriminator_layers
             )
@@ -151,14 +150,20 @@ class _Players:
         augment = DiffAugment(plan.config.augmentation, len(real), spatial, augment_stream, fabric.device)
 
         fake = self._generate(condition, style, noise)
-        real_judged, fake_judged = self._judge_both(real, fake.detach(), condition, augment)
+        classes = self.generator.centre_classes(condition)
+        real_seen, classes_seen = augment(real, classes)
+        both_seen = torch.cat([real_seen, augment(fake.detach(), classes)[0]])
+        judged = self._judge(both_seen, torch.cat([classes_seen, classes_seen]))
+        real_judged, fake_judged = split_judgement(judged, len(real))
         loss_discriminator = discriminator_hinge(real_judged, fake_judged)
         self._discriminator_optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss_discriminator)
         self._discriminator_optimizer.step()
 
         self.discriminator.requires_grad_(False)
-        real_judged, fake_judged = self._judge_both(real, fake, condition, augment)
+        with torch.no_grad():
+            real_judged = self._judge(real_seen, classes_seen)
+        fake_judged = self._judge(augment(fake, classes)[0], classes_seen)
         loss_adversarial = generator_hinge(fake_judged)
         loss_matching = feature_matching(real_judged, fake_judged)
         loss_generator = loss_adversarial + plan.config.feature_matching_weight * loss_matching
@@ -176,12 +181,6 @@ class _Players:
             "loss/feature_matching": float(loss_matching.detach()),
             "loss/l1": float(loss_reconstruction.detach()),
         }
-
-    def _judge_both(self, real: Tensor, fake: Tensor, condition: Tensor, augment: DiffAugment) -> tuple[Any, Any]:
-        real_seen, condition_seen = augment(real, condition)
-        fake_seen, _ = augment(fake, condition)
-        joined = self._judge(torch.cat([real_seen, fake_seen]), torch.cat([condition_seen, condition_seen]))
-        return split_judgement(joined, len(real))
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
