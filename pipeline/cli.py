@@ -1,5 +1,6 @@
 """The command line: verbs; a stage is imported only when its verb runs, so that ``--help`` answers at once."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -79,8 +80,10 @@ def phantom(
     from pipeline.progress import progress, say
 
     with progress("phantoms", cases) as task:
-        write_cohort(out, cases, file_format, seed, spacing_mm, cpu_count(), lambda _: task.advance())  # type: ignore[arg-type]
-    say(f"{cases} phantoms in {out}; ingest them with manifest {'phantom' if file_format == 'nifti' else 'phantom-dicom'}")
+        write_cohort(out, cases, file_format, seed, spacing_mm, cpu_count(), lambda _: task.advance())
+    say(
+        f"{cases} phantoms in {out}; ingest them with manifest {'phantom' if file_format == 'nifti' else 'phantom-dicom'}"
+    )
 
 
 @app.command()
@@ -121,6 +124,9 @@ def sync(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of the error tree."""
+    # Threads that wait sleep instead of spinning: on a machine that does something else too, trainings are several
+    # times faster (OpenMP reads this when torch is imported).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     code = 0
     try:
         # Without standalone mode the exit code of `typer.Exit` is returned.

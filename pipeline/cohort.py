@@ -216,13 +216,17 @@ def write_cohort_files(
     rows = sorted(participants, key=lambda row: row["participant_id"])
     write_tsv(root / "participants.tsv", rows)
     columns = {key: {"Description": COLUMN_DESCRIPTIONS.get(key, key.replace("_", " "))} for key in rows[0]}
-    write_json(root / "participants.json", {k: v for k, v in columns.items() if k != "participant_id"})
+    columns.pop("participant_id", None)
+    write_json(root / "participants.json", {"Description": "One row for each subject", **columns})
     for map_name, classes in (("tumor", scheme.tumor), ("tissue", TISSUE_CLASSES)):
         table = [{"index": str(value), "name": label} for value, label in enumerate(("background", *classes))]
         write_tsv(root / f"{MAP_NAMES[map_name]}.tsv", table)
+        sidecar = {"Description": f"Map of {map_name} classes; see the table beside", "SpatialReference": "orig"}
+        write_json(root / f"{MAP_NAMES[map_name]}.json", sidecar)
 
 
 COLUMN_DESCRIPTIONS = {
+    "person": "Pseudonym of the person; the same for all scans of one",
     "source": "Data set that the scan came from, or source of the label map of a synthetic case",
     "split": "Side of the split by person: train, val or test",
     "volume_ml": "Volume of the whole tumour in millilitres",
@@ -257,10 +261,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_tree(root: Path, skip: Iterable[str] = ("done.json",)) -> dict[str, str]:
-    """Return the sha256 of each file below a folder, by relative POSIX path, sorted."""
-    skipped = set(skip)
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path.name not in skipped)
+def digest_tree(root: Path) -> dict[str, str]:
+    """Return the sha256 of each file below a folder, by relative POSIX path, sorted; a stage's record is left out."""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path != root / "done.json")
     return {path.relative_to(root).as_posix(): digest_file(path) for path in files}
 
 

@@ -156,7 +156,9 @@ class EvaluateSection(Section):
     filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(16, description="First-level filters of SegResNet.")
     learning_rate: PositiveFloat = Field(1e-3, description="AdamW step size, cosine decay.")
     synthetic_share: Share = Field(0.25, description="Share of synthetic slices in a step of the mixed arms.")
-    real_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1.0, description="Share of real training patients used.")
+    real_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="Share of real training patients used."
+    )
     augmentation_strength: Share = Field(1.0, description="Scales probabilities and ranges of ordinary augmentation.")
     validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
     n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")

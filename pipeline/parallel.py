@@ -63,8 +63,6 @@ def _backend(compute: ComputeSection, n_workers: int) -> Iterator[None]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise ConfigError(
-            f"compute.scheduler: {compute.scheduler} needs Dask; install synthcohort[cluster]"
-        ) from error
+        raise ConfigError(f"compute.scheduler: {compute.scheduler} needs Dask; install synthcohort[cluster]") from error
     with Client(compute.scheduler), parallel_config("dask"):
         yield

@@ -82,7 +82,8 @@ def _headline(run_dir: Path) -> str:
         sentences.append("A release was written.")
     elif audit:
         sentences.append("No release was written.")
-    return f'<p class="verdict {_text(verdict)}"><b>Verdict: {_text(verdict or "none yet")}.</b> {_text(" ".join(sentences))}</p>'
+    title = f"<b>Verdict: {_text(verdict or 'none yet')}.</b>"
+    return f'<p class="verdict {_text(verdict)}">{title} {_text(" ".join(sentences))}</p>'
 
 
 def _section(run_dir: Path, stage: str) -> str:
@@ -118,7 +119,10 @@ def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
 def _train(folder: Path, summary: Mapping[str, Any]) -> str:
     text = f"<p>{summary['steps']} steps on {summary['members']} persons.</p>"
     samples = sorted((folder / "samples").glob("*.png"))
-    caption = "Persons not trained on. Left: label map; then their real T1, T1 with contrast, T2, FLAIR; then the scans made from the label map"
+    caption = (
+        "Persons not trained on. Left: label map; then their real T1, T1 with contrast, T2, FLAIR; then the scans made "
+        "from the label map"
+    )
     return text + "".join(_picture(path, caption) for path in samples[-1:])
 
 
@@ -158,8 +162,8 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
         f"<p>Can an attacker tell who was trained on? {_text(VERDICT_SENTENCES[audit['verdict']])}</p>"
         f"<ul>{reasons}</ul>{_table(head, rows)}"
         f"{_picture(folder / 'figures' / 'roc.png', 'ROC of each attack with the controls; both axes logarithmic')}"
-        "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons; each person is "
-        "scored by generators that saw them and by generators that did not. AUC .5: no difference.</p>"
+        "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons; each "
+        "person is scored by generators that saw them and by generators that did not. AUC .5: no difference.</p>"
         f"{_table(('attack', 'AUC', 'persons', 'references'), paired)}"
         f"<h3>Would the audit have seen a leak?</h3>"
         f"{_table(('control', 'what', 'expected', 'observed', 'as expected'), controls)}"
@@ -170,10 +174,18 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
 def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
     gain = _read_json(folder / "gain.json")
     regions = list(gain["arms"][0]["regions"])
-    head = ("arm", *(f"Dice, {REGION_TITLES[r]}" for r in regions), *(f"HD95 in mm, {REGION_TITLES[r]}" for r in regions))
+    head = (
+        "arm",
+        *(f"Dice, {REGION_TITLES[r]}" for r in regions),
+        *(f"HD95 in mm, {REGION_TITLES[r]}" for r in regions),
+    )
     rows = []
     for arm in gain["arms"]:
-        cells = [_with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"]) for m in ("dice", "hd95") for r in regions]
+        cells = [
+            _with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"])
+            for m in ("dice", "hd95")
+            for r in regions
+        ]
         rows.append((arm["name"], *cells))
     sentences = "".join(f"<li>{_text(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
     return (
@@ -188,9 +200,8 @@ def _export(folder: Path, summary: Mapping[str, Any]) -> str:
     manifest = _read_json(folder / "manifest.json")
     override = manifest.get("override") or {}
     reason = f"<p><b>Released by override.</b> Reason: {_text(str(override.get('reason', '')))}</p>" if override else ""
-    return (
-        f"<p>{len(manifest['files'])} files. A receiver checks them with <code>synthcohort verify release</code>.</p>{reason}"
-    )
+    how = "A receiver checks them with <code>synthcohort verify release</code>."
+    return f"<p>{len(manifest['files'])} files. {how}</p>{reason}"
 
 
 def _case_pictures(folder: Path, caption: str) -> str:

@@ -4,13 +4,13 @@ import fcntl
 import hashlib
 import importlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,16 @@ UPSTREAM = {
 EXTRA_SECTIONS = {"audit": ("train", "generate"), "ingest": ()}
 # Stages that go on from what a killed attempt left; the others start anew.
 RESUMABLE = frozenset({"train", "audit", "evaluate"})
+# Whose code a stage runs, beside the modules that all share: a change in one stage does not make the others run again.
+STAGE_CODE = {
+    "ingest": ("ingest", "phantom"),
+    "train": ("train",),
+    "generate": ("generate", "train"),
+    "audit": ("audit", "generate", "train"),
+    "evaluate": ("evaluate", "train"),
+    "export": ("export",),
+}
+SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py"})
 FINGERPRINT_FILE = "fingerprint.txt"
 Summary = dict[str, Any]
 
@@ -176,7 +186,7 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
         "seed": config.run.seed,
         "precision": config.compute.precision,
         "upstream": dict(upstream),
-        "code": code_version(),
+        "code": code_version(stage),
     }
     if stage == "ingest":
         from pipeline.ingest.fingerprint import source_fingerprint
@@ -187,14 +197,18 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def code_version() -> str:
-    """Return the package version with a digest of its sources; the pages shown to users do not count."""
+@cache
+def code_version(stage: str) -> str:
+    """Return the package version with a digest of the sources that decide a stage's outputs.
+
+    That is the stage's own folder, those whose functions it calls, and the shared modules but for those that only show.
+    """
     root = Path(__file__).parent
-    shown_only = {"cli.py", "report.py", "progress.py", "dashboard.py"}
+    shared = [path for path in root.glob("*.py") if path.name not in SHOWN_ONLY]
+    own = [path for folder in STAGE_CODE[stage] for path in (root / folder).rglob("*.py")]
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.name not in shown_only:
-            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for path in sorted([*shared, *own]):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
@@ -225,7 +239,7 @@ def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking)
         _say_skipped(stage)
         return
     out = _prepare_partial(run_dir, stage, plan.fingerprint)
-    tracker = tracking.start_stage(stage, plan.fingerprint, code_version())
+    tracker = tracking.start_stage(stage, plan.fingerprint, code_version(stage))
     started = time.monotonic()
     context = StageContext(config, run_dir, out, derive_seed(config.run.seed, stage), tracker)
     try:
@@ -234,7 +248,7 @@ def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking)
         status = "refused" if isinstance(error, GateRefused) else "failed"
         tracking.end_stage(stage, status, {})
         raise
-    _finish(out, run_dir / FOLDERS[stage], plan.fingerprint, summary, time.monotonic() - started)
+    _finish(stage, out, run_dir / FOLDERS[stage], plan.fingerprint, summary, time.monotonic() - started)
     tracking.end_stage(stage, "finished", summary)
     figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in summary.items())
     say(f"      done in {time.monotonic() - started:.0f} s: {figures}")
@@ -257,7 +271,7 @@ def _prepare_partial(run_dir: Path, stage: str, value: str) -> Path:
     return out
 
 
-def _finish(out: Path, target: Path, value: str, summary: Summary, seconds: float) -> None:
+def _finish(stage: str, out: Path, target: Path, value: str, summary: Summary, seconds: float) -> None:
     (out / FINGERPRINT_FILE).unlink()
     checksums = digest_tree(out)
     record = {
@@ -265,7 +279,7 @@ def _finish(out: Path, target: Path, value: str, summary: Summary, seconds: floa
         "summary": summary,
         "digest": digest_of(checksums),
         "files": checksums,
-        "code": code_version(),
+        "code": code_version(stage),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
     }
@@ -287,8 +301,8 @@ def _rename(out: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
-        os.replace(target, old)
-    os.replace(out, target)
+        target.replace(old)
+    out.replace(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -306,4 +320,3 @@ def _say_skipped(stage: str) -> None:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-

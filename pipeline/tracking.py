@@ -39,7 +39,7 @@ class Journal:
             if whole < len(content):
                 os.truncate(path, whole)
 
-    def append(self, event: str, stage: str, **fields: Any) -> None:
+    def append(self, event: str, stage: str, **fields: object) -> None:
         """Write one event with the current time in milliseconds."""
         line = json.dumps({"time": int(time.time() * 1000), "stage": stage, "event": event, **fields})
         with self.path.open("a", encoding="utf-8") as file:
@@ -164,7 +164,7 @@ class Tracking:
         """Record the report as an artifact of the run."""
         self.append("report", "", path=path.name)
 
-    def append(self, event: str, stage: str, **fields: Any) -> None:
+    def append(self, event: str, stage: str, **fields: object) -> None:
         """Write an event to the journal; send to MLflow now and then."""
         self._journal.append(event, stage, **fields)
         if time.monotonic() - self._last_sent > SECONDS_BETWEEN_SENDS:
@@ -208,7 +208,9 @@ class MlflowSink:
         try:
             self._connect()
             self._send_events(pending, state)
-        except Exception as error:  # MLflow, its HTTP client and its data base raise a hundred types; none may stop a run
+        except (
+            Exception
+        ) as error:  # MLflow, its HTTP client and its data base raise a hundred types; none may stop a run
             if os.environ.get("SYNTHCOHORT_DEBUG"):
                 raise
             say(f"      MLflow: {type(error).__name__}")
@@ -227,7 +229,7 @@ class MlflowSink:
     def _save_state(self, state: dict[str, Any]) -> None:
         temporary = self._state_path.with_suffix(".tmp")
         temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
-        os.replace(temporary, self._state_path)
+        temporary.replace(self._state_path)
 
     def _connect(self) -> None:
         if self._client is not None:

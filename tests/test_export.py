@@ -234,6 +234,26 @@ def test_the_public_audit_keeps_figures_and_drops_patients(tmp_path):
     assert audit["copies"] == {"n_near_duplicates": 0, "recall": 0.98}
 
 
+def test_the_card_names_a_control_that_misbehaved(tmp_path):
+    build_run(tmp_path, "invalid", n_cases=1)
+    path = tmp_path / "audit" / "audit.json"
+    audit = json.loads(path.read_text())
+    audit["controls"]["positive"] = [{"name": "planted", "expected": 1.0, "observed": 0.5, "behaved": False}]
+    path.write_text(json.dumps(audit))
+    out, _ = export(tmp_path, REASON)
+    assert "1 of 2 misbehaved (planted)" in (out / "README.md").read_text()
+
+
+def test_a_card_can_be_made_from_an_audit_with_the_least_there_can_be(tmp_path):
+    build_run(tmp_path, n_cases=1)
+    path = tmp_path / "audit" / "audit.json"
+    audit = json.loads(path.read_text())
+    path.write_text(json.dumps({key: audit[key] for key in ("verdict", "bound_to")}))
+    card = (export(tmp_path)[0] / "README.md").read_text()
+    assert "none were run" in card
+    assert "nothing is recorded as unresolved" in card
+
+
 def test_a_malformed_audit_table_is_refused():
     with pytest.raises(DataError, match="malformed"):
         public_audit({"attacks": ["nearest"]})
@@ -309,7 +329,7 @@ def test_croissant_describes_files_that_are_there(passed_run):
 @pytest.mark.skipif(BIDS_VALIDATOR is None, reason="bids-validator-deno is not installed")
 def test_the_bids_validator_accepts_a_release(passed_run):
     command = [BIDS_VALIDATOR, "--format", "json", str(passed_run / "release" / "bids")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     codes = {issue["code"] for issue in json.loads(done.stdout)["issues"]["issues"]}
     assert codes <= {"TOO_FEW_AUTHORS"}
@@ -366,6 +386,31 @@ def test_verify_reads_nothing_outside_the_release(release, path):
     assert "leads out" in problem
 
 
+@pytest.mark.parametrize("entry", ["LICENSE.txt", {"path": "LICENSE.txt"}, {"path": 1, "sha256": "0", "size": 1}])
+def test_verify_finds_a_malformed_entry(release, entry):
+    reseal(release, lambda manifest: manifest["files"].append(entry))
+    (problem,) = verify_release(release).problems
+    assert "malformed" in problem
+
+
+def test_verify_finds_an_entry_that_comes_twice(release):
+    reseal(release, lambda manifest: manifest["files"].append(manifest["files"][0]))
+    (problem,) = verify_release(release).problems
+    assert "second time" in problem
+
+
+def test_verify_finds_an_override_beside_a_pass(release):
+    reseal(release, lambda manifest: manifest.update(override={"reason": REASON}))
+    (problem,) = verify_release(release).problems
+    assert "beside the verdict pass" in problem
+
+
+@pytest.mark.parametrize("verdict", ["passed", None, ["pass"]])
+def test_verify_finds_an_unknown_verdict(release, verdict):
+    reseal(release, lambda manifest: manifest.update(verdict=verdict))
+    assert any("unknown verdict" in problem for problem in verify_release(release).problems)
+
+
 def test_verify_follows_no_links(release):
     path = next(release.rglob("*_FLAIR.nii.gz"))
     target = release.parent / "elsewhere.nii.gz"
@@ -409,7 +454,7 @@ def test_verify_finds_an_audit_of_another_release(release, key):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda raw: raw.replace(DESCRIPTION.encode(), b"REAL - somebody patient "), "not marked as synthetic"),
+        (lambda raw: raw.replace(DESCRIPTION.encode(), b"REAL - someone, a patient"), "not marked as synthetic"),
         (lambda raw: raw[:-100], "as many voxels"),
         (lambda raw: raw[:100], "NIfTI-1 header"),
         (lambda raw: b"\0" * len(raw), "NIfTI-1 header"),
@@ -443,6 +488,13 @@ def test_a_missing_gain_is_said_on_the_card(tmp_path):
     (tmp_path / "evaluation" / "gain.json").unlink()
     out, _ = export(tmp_path)
     assert "has not been measured" in (out / "README.md").read_text()
+
+
+def test_an_export_without_the_table_of_pseudonyms_is_refused(tmp_path):
+    build_run(tmp_path, n_cases=1)
+    (tmp_path / "cohort" / "participants.tsv").unlink()
+    with pytest.raises(DataError, match="ingested cohort not found"):
+        export(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])

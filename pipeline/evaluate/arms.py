@@ -95,7 +95,9 @@ def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[C
     return tuple(cases[index] for index in chosen)
 
 
-def make_arm(name: ArmName, real_cases: Sequence[Case], synthetic_cases: Sequence[Case], config: EvaluateSection) -> Arm:
+def make_arm(
+    name: ArmName, real_cases: Sequence[Case], synthetic_cases: Sequence[Case], config: EvaluateSection
+) -> Arm:
     """Put an arm together.
 
     Parameters
@@ -145,10 +147,10 @@ class OpenScan:
         self._images = [np.asarray(case.image(name)) for name in modalities]
         self._tumor_map = np.asarray(case.tumor_map())
         # One modality is enough to find the brain, and a quarter of the reading.
-        brain = self._images[0] > 0
+        brain = np.asarray(self._images[0] > 0, np.bool_)
         tumor = self._tumor_map > 0
-        self.extent: NDArray[np.bool_] = brain.any(axis=2) | tumor.any(axis=2)
-        self._brain_slices = np.flatnonzero(brain.any(axis=(0, 1)))
+        self.extent: NDArray[np.bool_] = np.any(brain | tumor, axis=2)
+        self._brain_slices = np.flatnonzero(np.any(brain, axis=(0, 1)))
         self._tumor_slices = np.flatnonzero(tumor.any(axis=(0, 1)))
 
     def choose_slice(self, wants_tumor: bool, stream: np.random.Generator) -> int:

@@ -263,9 +263,7 @@ def describe(comparison: Comparison, alpha: float) -> str:
 def _cautions(comparison: Comparison) -> list[str]:
     cautions = []
     if comparison.n_patients < MIN_PATIENTS_RELIABLE:
-        cautions.append(
-            f"Unreliable: {comparison.n_patients} test patients, fewer than {MIN_PATIENTS_RELIABLE}."
-        )
+        cautions.append(f"Unreliable: {comparison.n_patients} test patients, fewer than {MIN_PATIENTS_RELIABLE}.")
     if len(comparison.seed_deltas) == 1:
         cautions.append("One training per arm: the spread between trainings is not in the interval.")
     elif min(comparison.seed_deltas) < 0 < max(comparison.seed_deltas):

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from pipeline.cohort import Case
 from pipeline.evaluate.comparison import Comparison, FloatArray, Summary, is_significant
-from pipeline.evaluate.metrics import METRIC_TITLES, METRICS
+from pipeline.evaluate.metrics import METRICS
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
 
@@ -41,7 +41,7 @@ def draw_arms(rows: Sequence[ArmDots], baseline: str, path: Path) -> None:
     """Write the dot plot: a panel for each region and metric, a row for each arm."""
     arms, regions = list(dict.fromkeys(r.arm for r in rows)), list(dict.fromkeys(r.region for r in rows))
     figure = Figure(figsize=(9.0, 0.9 + len(regions) * (0.55 + 0.27 * len(arms))), layout="constrained")
-    axes = figure.subplots(len(regions), len(METRICS), sharey=True, sharex="col", squeeze=False)
+    axes = figure.subplots(len(regions), len(METRICS), sharey=True, squeeze=False)
     for row, region in enumerate(regions):
         for column, metric in enumerate(METRICS):
             panel = axes[row, column]
@@ -50,6 +50,8 @@ def draw_arms(rows: Sequence[ArmDots], baseline: str, path: Path) -> None:
                 _draw_dots(panel, dots, arms.index(dots.arm), dots.arm == baseline)
             panel.set_yticks(range(len(arms)), arms)
             panel.set_ylim(len(arms) - 0.5, -0.5)
+            # A distance has no upper end, and a region that is missed is far from all others: each panel its own.
+            panel.set_xlim(*((-0.02, 1.02) if metric == "dice" else (min(0.0, *panel.get_xlim()), None)))
             _tidy(panel)
             if row == len(regions) - 1:
                 panel.set_xlabel(AXIS_LABELS[metric])
@@ -74,7 +76,9 @@ def _draw_dots(panel: Axes, dots: ArmDots, row: int, is_baseline: bool) -> None:
 
 def draw_gain(comparisons: Sequence[Comparison], alpha: float, path: Path) -> None:
     """Write the forest plot of paired differences; a full marker is significant, a hollow one is not."""
-    arms, regions = (list(dict.fromkeys(values)) for values in zip(*[(c.arm, c.region) for c in comparisons], strict=True))
+    arms, regions = (
+        list(dict.fromkeys(values)) for values in zip(*[(c.arm, c.region) for c in comparisons], strict=True)
+    )
     n_rows = len(arms) * (len(regions) + 1) - 1
     figure = Figure(figsize=(9.0, 1.3 + 0.24 * n_rows), layout="constrained")
     axes = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
-from monai.losses import DiceCELoss
-from monai.networks.nets import SegResNet
+from monai.losses.dice import DiceCELoss
+from monai.networks.nets.segresnet import SegResNet
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.cohort import Case
@@ -85,9 +86,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, n_modalities: int, n_classes: int, filters: int) -> None:
         super().__init__()
-        self.network = SegResNet(
-            spatial_dims=2, init_filters=filters, in_channels=n_modalities, out_channels=n_classes
-        )
+        self.network = SegResNet(spatial_dims=2, init_filters=filters, in_channels=n_modalities, out_channels=n_classes)
 
     def forward(self, scan: Tensor) -> Tensor:
         """Return logits.
@@ -134,7 +133,9 @@ class BestSegmenter(nn.Module):
 Monitor = Callable[[int, Mapping[str, float]], None]
 
 
-def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path, monitor: Monitor | None = None) -> BestSegmenter:
+def train_segmenter(
+    plan: SegmenterPlan, scans: ScanPool, folder: Path, monitor: Monitor | None = None
+) -> BestSegmenter:
     """Train one segmenter.
 
     Parameters
@@ -239,11 +240,11 @@ def predict_case(segmenter: nn.Module, case: Case, modalities: tuple[str, ...], 
         Tumour map; 0 in slices without brain.
     """
     scan = read_scan(case, modalities, (slice(None), slice(None), slice(None)))
-    brain = (scan > -1.0).any(axis=0)
-    extent = brain.any(axis=2)
+    brain: NDArray[np.bool_] = np.any(scan > -1.0, axis=0)
+    extent: NDArray[np.bool_] = np.any(brain, axis=2)
     extent[window] = True
     view = fit_window(extent, SIZE_MULTIPLE)
-    slices = np.flatnonzero(brain.any(axis=(0, 1)))
+    slices = np.flatnonzero(np.any(brain, axis=(0, 1)))
     result = np.zeros(brain.shape, np.uint8)
     device = next(segmenter.parameters()).device
     for start in range(0, len(slices), PREDICTION_BATCH):

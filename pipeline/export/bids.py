@@ -31,7 +31,8 @@ from pipeline.volumes import Volume, save_volume
 DESCRIPTION = "SYNTHETIC - not a patient"
 SUBJECT_PATTERN = re.compile(r"syn\d+")
 PUBLIC_COLUMNS = {
-    "source": "How the label map was made: recombine (parts of real label maps, deformed) or atlas (grown on an atlas)",
+    "source": "How the label map was made: recombine (the anatomy of one patient and the tumour of another, each "
+    "deformed) or atlas (a tumour grown on an atlas)",
     "volume_ml": "Volume of the whole tumour in millilitres",
     "hemisphere": "Hemisphere that holds the tumour's centre",
     "enhancing_share": "Share of the whole tumour that enhances, from 0 to 1",

@@ -23,17 +23,18 @@ from pipeline.export.gate import MEANINGS, GateDecision
 Audit = Mapping[str, Any]
 STRATA = ("small", "medium", "large")
 CC_BY_DEED = "https://creativecommons.org/licenses/by/4.0/"
-# Of Croissant's own words, the ones that a JSON-LD reader must know; the order is the specification's.
+# Croissant's own words: the standard context, that readers compare with theirs.
 CROISSANT_WORDS = (
     *("citeAs", "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes"),
     *("isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated"),
-    *("replace", "separator", "source", "subField", "transform"),
+    *("replace", "samplingRate", "separator", "source", "subField", "transform", "equivalentProperty"),
 )
 CROISSANT_CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
     "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
@@ -179,8 +180,8 @@ def _made(release: Release) -> str:
     return (
         "## How it was made\n\n"
         "A conditional generative adversarial network was trained on a private cohort; it draws all modalities of a "
-        f"case from a map of tissue and tumour classes. Source of the label maps: {', '.join(sources) or 'not stated'} "
-        f"({PUBLIC_COLUMNS['source'].split(': ')[1]}). Made with synthcohort {__version__}.\n"
+        "case from a map of tissue and tumour classes. Source of the label maps here: "
+        f"{', '.join(sources) or 'not stated'}. ({PUBLIC_COLUMNS['source']}.) Made with synthcohort {__version__}.\n"
     )
 
 
@@ -337,6 +338,7 @@ def describe_croissant(release: Release, folder: Path) -> dict[str, Any]:
         "description": f"SYNTHETIC: {config.title}. {len(release.cohort.cases)} synthetic cases of brain MRI with "
         f"label maps; no scan shows a patient. Privacy audit: {release.decision.verdict}.",
         "license": CC_BY_DEED if config.license == "CC-BY-4.0" else spdx,
+        "citeAs": f"{config.title}; synthetic data made with synthcohort {__version__}",
         "version": __version__,
         "keywords": ["synthetic data", "MRI", "brain tumour", "segmentation", "BIDS"],
         "isLiveDataset": False,

@@ -37,9 +37,7 @@ PUSH_STRENGTH = (0.15, 0.4)
 WHITE = 3
 
 
-def atlas_labels(
-    asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.random.Generator
-) -> LabelMaps:
+def atlas_labels(asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.random.Generator) -> LabelMaps:
     """Make the label maps of a person who does not exist.
 
     Parameters

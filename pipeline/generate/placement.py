@@ -58,7 +58,8 @@ def rescale_tumor(tumor_map: UInt8Array, scale: float, rotation: NDArray[np.floa
         for value in range(1, n_classes)
     ]
     stacked = np.stack([1.0 - np.sum(shares, axis=0), *shares])
-    return np.argmax(stacked, axis=0).astype(np.uint8)
+    turned: UInt8Array = np.argmax(stacked, axis=0).astype(np.uint8)
+    return turned
 
 
 def place_tumor(

@@ -18,7 +18,9 @@ PUSH_STRENGTH = (0.1, 0.35)
 MAX_SCALE = 1.8
 
 
-def recombine(anatomy: Case, donor: Case, asked: AskedCase, spacing_mm: float, stream: np.random.Generator) -> LabelMaps:
+def recombine(
+    anatomy: Case, donor: Case, asked: AskedCase, spacing_mm: float, stream: np.random.Generator
+) -> LabelMaps:
     """Make the label maps of a new person from two.
 
     Parameters

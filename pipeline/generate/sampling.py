@@ -52,17 +52,15 @@ def render_with_style(
         volume: NDArray[np.float32] = generator(code, style.to(device), noise)[0].float().cpu().numpy()
         return volume
     context, n_slices = generator.config.context_slices, condition.shape[2]
-    fields = [
-        _slice_noise(n_slices, shape, stream).to(device) for shape in generator.noise_shapes(condition.shape[:2])
-    ]
+    fields = [_slice_noise(n_slices, shape, stream).to(device) for shape in generator.noise_shapes(condition.shape[:2])]
     padded = np.pad(condition, ((0, 0), (0, 0), (context, context)))
     parts = []
     for start in range(0, n_slices, SLICES_AT_ONCE):
         stop = min(start + SLICES_AT_ONCE, n_slices)
         code = one_hot_slices(padded[:, :, start : stop + 2 * context], generator.config.n_classes, context)
         styles = style.expand(stop - start, -1).to(device)
-        rendered = generator(torch.from_numpy(code).to(device), styles, [field[start:stop] for field in fields])
-        parts.append(rendered.float().cpu().numpy())
+        tile = generator(torch.from_numpy(code).to(device), styles, [field[start:stop] for field in fields])
+        parts.append(tile.float().cpu().numpy())
     return np.moveaxis(np.concatenate(parts), 0, 3)
 
 

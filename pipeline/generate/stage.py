@@ -61,7 +61,7 @@ def run(context: StageContext) -> dict[str, Any]:
         [stratum_of(_attributes(case), config) for case in cohort.cases],
     )
     write_tsv(context.out / "plan.tsv", table)
-    (context.out / ".bidsignore").write_text("done.json\nplan.tsv\nfigures/\n", encoding="utf-8")
+    (context.out / ".bidsignore").write_text("done.json\nplan.tsv\nfigures\n", encoding="utf-8")
     for number in range(min(N_PICTURES, config.n_cases)):
         context.tracker.image("cases", f"figures/sub-{subject_name(number + 1)}.png", number)
     context.tracker.table("plan", table)
@@ -166,9 +166,7 @@ def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
     if task.asked.label_source == "atlas":
         return atlas_labels(task.asked, task.grid, task.scheme, stream)
     anatomy, donor = stream.choice(len(task.persons), size=2, replace=False)
-    return recombine(
-        task.persons[int(anatomy)], task.persons[int(donor)], task.asked, task.grid.spacing_mm, stream
-    )
+    return recombine(task.persons[int(anatomy)], task.persons[int(donor)], task.asked, task.grid.spacing_mm, stream)
 
 
 def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, seed: int) -> CaseData:
@@ -182,7 +180,7 @@ def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: C
         "Description": "Made by a conditional GAN from a label map; no patient was scanned",
         "LabelSource": asked.label_source,
     }
-    sidecars: dict[str, dict[str, Any]] = {name: sidecar for name in images}
+    sidecars: dict[str, dict[str, Any]] = dict.fromkeys(images, sidecar)
     sidecars["tumor"] = sidecars["tissue"] = {"Manual": False, "Synthetic": True, "LabelSource": asked.label_source}
     affine = Grid(cohort.shape, cohort.spacing_mm).affine
     return CaseData(subject_name(asked.number), images, labels.tissue_map, labels.tumor_map, affine, sidecars)

@@ -207,8 +207,8 @@ def build_sidecars(manifest: Manifest, config: IngestSection, tissue_reference: 
     """Return the JSON sidecars: what was done, no header field of the source."""
     low, high = config.intensity_percentiles
     image = {
+        "Description": "Harmonised for training: oriented, resampled, scaled",
         "SkullStripped": True,
-        "Sources": ["bids:raw:."],
         "IntensityScaling": {
             "Method": "linear within the brain mask, clipped",
             "Percentiles": [low, high],

@@ -71,7 +71,9 @@ def read_split_file(path: Path, person_of: Mapping[str, str]) -> dict[str, str]:
     sides: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         if row["split"] not in SPLITS:
-            raise ConfigError(f"ingest.split_file: line {number}: expected one of {', '.join(SPLITS)}; correct the line")
+            raise ConfigError(
+                f"ingest.split_file: line {number}: expected one of {', '.join(SPLITS)}; correct the line"
+            )
         person = person_of.get(row["subject"])
         if person is not None and sides.setdefault(person, row["split"]) != row["split"]:
             raise ConfigError(f"ingest.split_file: line {number}: a person on two sides; put all its subjects on one")

@@ -89,7 +89,7 @@ def run(context: StageContext) -> dict[str, Any]:
         sides = split_persons(list(used.values()), config.split, numpy_stream(context.seed, "split"))
     participants = [_participant(row, used, sides) for row in rows]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
-    (context.out / ".bidsignore").write_text("done.json\nquarantine.tsv\nfigures/\n", encoding="utf-8")
+    (context.out / ".bidsignore").write_text("done.json\nquarantine.tsv\nfigures\n", encoding="utf-8")
     return _record(context, manifest, len(cases) - len(rows))
 
 
@@ -124,7 +124,9 @@ def _source_folder(context: StageContext, manifest: Manifest) -> tuple[Path, boo
     return folder, True
 
 
-def _write_phantom(index: int, seed: int, spacing_mm: float, folder: Path, file_format: Literal["nifti", "dicom"]) -> None:
+def _write_phantom(
+    index: int, seed: int, spacing_mm: float, folder: Path, file_format: Literal["nifti", "dicom"]
+) -> None:
     from pipeline.phantom.cohort import make_subject, write_subject
 
     write_subject(make_subject(index, seed, spacing_mm), index, folder, file_format)

@@ -99,4 +99,5 @@ def correct_bias(image: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArra
     shrink = [N4_SHRINK if n >= 8 * N4_SHRINK else 1 for n in full.GetSize()]
     n4.Execute(sitk.Shrink(full, shrink), sitk.Shrink(region, shrink))
     log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(full))
-    return (shifted / np.exp(log_field)).astype(np.float32)
+    corrected: NDArray[np.float32] = (shifted / np.exp(log_field)).astype(np.float32)
+    return corrected

@@ -83,12 +83,13 @@ def _cutout_mask(centres: Tensor, spatial: Sequence[int]) -> Tensor:
 def _translate(batch: Tensor, shifts: Tensor) -> Tensor:
     """Shift each sample by whole voxels; zeros come in."""
     moved = []
-    for sample, shift in zip(batch, shifts.tolist(), strict=True):
+    for whole, shift in zip(batch, shifts.tolist(), strict=True):
+        part = whole
         pads: list[int] = []
         for axis, n in enumerate(batch.shape[2:], start=1):
             step = shift[axis - 1]
-            sample = sample.narrow(axis, max(-step, 0), n - abs(step))
+            part = part.narrow(axis, max(-step, 0), n - abs(step))
             # F.pad counts from the last axis.
             pads = [max(step, 0), max(-step, 0), *pads]
-        moved.append(F.pad(sample, pads))
+        moved.append(F.pad(part, pads))
     return torch.stack(moved)

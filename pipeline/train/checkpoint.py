@@ -4,7 +4,6 @@ Random streams are derived from the step, so a checkpoint holds networks, optimi
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,10 +38,10 @@ def save_checkpoint(
     target = folder / f"step-{step:08d}.safetensors"
     temporary = folder / "writing.tmp"
     save_file(tensors, temporary)
-    os.replace(temporary, target)
+    temporary.replace(target)
     # The JSON comes last: a checkpoint counts when it is there.
     temporary.write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
-    os.replace(temporary, target.with_suffix(".json"))
+    temporary.replace(target.with_suffix(".json"))
     for old in folder.glob("step-*"):
         if old.stem != target.stem:
             old.unlink()

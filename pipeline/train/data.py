@@ -114,7 +114,8 @@ class Sampler:
 def read_scan(case: Case, modalities: Sequence[str], where: tuple[slice | int, ...]) -> NDArray[np.float32]:
     """Read part of a case's scan: (modalities, *spatial), float32 in [-1, 1]."""
     parts = [np.asarray(case.image(name)[where], np.float32) for name in modalities]
-    return np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
+    scan: NDArray[np.float32] = np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
+    return scan
 
 
 def one_hot(labels: UInt8Array, n_classes: int) -> NDArray[np.float32]:

@@ -8,13 +8,13 @@ doi:10.1109/CVPR.2018.00917. Miyato et al. 2018, "Spectral normalization", arXiv
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import PatchDiscriminator
+from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 
 class TwoScaleDiscriminator(nn.Module):
-    """Judge scans given their label maps; no batch statistics anywhere.
+    """Judge scans given their label maps; instance and spectral norm, no batch statistics anywhere.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class TwoScaleDiscriminator(nn.Module):
         super().__init__()
         self.pool = F.avg_pool2d if dimensions == 2 else F.avg_pool3d
         self.scales = nn.ModuleList(
-            PatchDiscriminator(dimensions, channels, in_channels, num_layers_d=n_layers, norm=None, bias=True)
+            PatchDiscriminator(dimensions, channels, in_channels, num_layers_d=n_layers, norm="INSTANCE")
             for _ in range(2)
         )
         for module in self.modules():

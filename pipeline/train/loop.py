@@ -1,5 +1,6 @@
 """The training loop: reads top to bottom, goes on from its last checkpoint, ends bit-identical on a CPU."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,16 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
             task.advance(1, losses.note())
     save_generator(players.averaged, folder)
     return losses.last
+
+
+def time_steps(plan: TrainingPlan, batch: Batch, n_steps: int) -> float:
+    """Return the seconds that a step takes on a batch, the first left out; nothing is kept."""
+    players = _Players(plan, _make_fabric(plan.compute))
+    players.play(batch, 0)
+    started = time.perf_counter()
+    for step in range(1, n_steps + 1):
+        players.play(batch, step)
+    return (time.perf_counter() - started) / n_steps
 
 
 class _Players:

@@ -11,8 +11,8 @@ from scipy.stats import wasserstein_distance
 from pipeline.cohort import INTENSITY_MAX, Case
 from pipeline.figures import condition_tile, grey_tile, mosaic, plane_slice, save_picture, tumor_centre
 from pipeline.labels import LabelScheme
-from pipeline.tracking import StageTracker
 from pipeline.seeds import torch_stream
+from pipeline.tracking import StageTracker
 from pipeline.train.data import one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
 from pipeline.train.loop import draw_inputs

@@ -1,0 +1,124 @@
+"""Copies: near-duplicates among the synthetic scans, and whether members have more of them than others.
+
+Two findings, never one. The threshold comes from *constructed* copies of val patients (noise, shift, rescaling,
+mirroring) and honest pairs; recall and false alarms are measured on constructions and pairs that did not fix it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, stats
+
+from pipeline.audit.embedding import embed_scan, mirror_scan
+from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets
+from pipeline.audit.targets import Reference, Release, Targets
+from pipeline.cohort import Case
+from pipeline.seeds import numpy_stream
+
+N_CONSTRUCTIONS = 4
+N_SUBSAMPLES = 200
+NOISE_SD = 30.0
+MAX_SHIFT_VOXELS = 1.0
+
+
+@dataclass(frozen=True)
+class CopyFinding:
+    """The two findings, with how well copies are seen.
+
+    Parameters
+    ----------
+    n_near_duplicates : int
+        Synthetic cases that are near-duplicates of a member.
+    excess_p : float
+        One-sided: members have more near-duplicates than non-members.
+    recall, false_alarms : float
+        Shares of constructed copies found, and of honest pairs called copies.
+    threshold : float
+        Correlation of embeddings from which a pair is called a near-duplicate.
+    """
+
+    n_near_duplicates: int
+    excess_p: float
+    recall: float
+    false_alarms: float
+    threshold: float
+
+
+def find_copies(members: Targets, nonmembers: Targets, release: Release, reference: Reference) -> CopyFinding:
+    """Search the released scans for near-duplicates of patients.
+
+    Parameters
+    ----------
+    members, nonmembers : sequence of Case
+    release : Release
+    reference : Reference
+        Val patients: copies are constructed from them.
+    """
+    synthetic = embed_synthetic(release, reference)
+    honest = (embed_reference(release, reference) @ synthetic.T).max(axis=1)
+    # The scan and its mirror image belong to one person.
+    honest = honest.reshape(len(reference.cases), 2).max(axis=1)
+    copies = np.array(
+        [_copy_similarities(case, index, reference, release) for index, case in enumerate(reference.cases)]
+    )
+    fixing, testing = _halves(len(reference.cases))
+    threshold = float((np.quantile(copies[fixing], 0.05) + honest[fixing].max()) / 2)
+    member_best = embed_targets(members, release, reference) @ synthetic.T
+    nonmember_best = (embed_targets(nonmembers, release, reference) @ synthetic.T).max(axis=1)
+    near = (member_best >= threshold).any(axis=0).reshape(len(release.synthetic.cases), 2).any(axis=1)
+    stream = numpy_stream(reference.seed, "copies")
+    excess_p = _excess(member_best.max(axis=1) >= threshold, nonmember_best >= threshold, stream)
+    return CopyFinding(
+        int(near.sum()),
+        excess_p,
+        float((copies[testing] >= threshold).mean()),
+        float((honest[testing] >= threshold).mean()),
+        threshold,
+    )
+
+
+def construct_copy(
+    images: NDArray[np.float32], brain: NDArray[np.bool_], stream: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Make a copy that a leaking generator might make: shifted, rescaled, noisy, maybe mirrored.
+
+    Parameters
+    ----------
+    images : ndarray, (modalities, x, y, z), float32 in [0, 1000]
+    brain : ndarray, (x, y, z), bool
+    stream : numpy.random.Generator
+    """
+    shift = stream.uniform(-MAX_SHIFT_VOXELS, MAX_SHIFT_VOXELS, 3)
+    moved = np.stack([ndimage.shift(image, shift, order=1) for image in images])
+    mask = ndimage.shift(brain.astype(np.float32), shift, order=1) > 0.5
+    gain = stream.uniform(0.85, 1.15, (len(images), 1, 1, 1))
+    changed = (moved * gain + stream.normal(0, NOISE_SD, moved.shape)).astype(np.float32)
+    return mirror_scan(changed, mask) if stream.random() < 0.5 else (changed, mask)
+
+
+def _copy_similarities(case: Case, index: int, reference: Reference, release: Release) -> list[float]:
+    """Return the similarity of a case with copies constructed from it, whichever way round is nearer."""
+    spacing_mm = release.synthetic.spacing_mm
+    images = np.stack([np.asarray(case.image(name), np.float32) for name in reference.modalities])
+    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    original = np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
+    stream = numpy_stream(reference.seed, "construct", index)
+    copies = [embed_scan(*construct_copy(images, brain, stream), spacing_mm) for _ in range(N_CONSTRUCTIONS)]
+    return [float((original @ copy).max()) for copy in copies]
+
+
+def _halves(n: int) -> tuple[slice, slice]:
+    """Return which val patients fix the threshold and which test it; a single one does both."""
+    return (slice(0, (n + 1) // 2), slice((n + 1) // 2, n)) if n > 1 else (slice(0, 1), slice(0, 1))
+
+
+def _excess(member: NDArray[np.bool_], nonmember: NDArray[np.bool_], stream: np.random.Generator) -> float:
+    """Return the median Fisher p over subsamples that bring both sides to one size."""
+    n = min(len(member), len(nonmember))
+    p_values = []
+    for _ in range(N_SUBSAMPLES if len(member) != len(nonmember) else 1):
+        a = int(stream.choice(member, n, replace=False).sum())
+        b = int(stream.choice(nonmember, n, replace=False).sum())
+        p_values.append(float(stats.fisher_exact(np.array([[a, n - a], [b, n - b]]), alternative="greater").pvalue))
+    return float(np.median(p_values))

@@ -1,0 +1,74 @@
+"""Embedding of a whole scan for nearest-neighbour attacks: coarse, standardised by modality; nothing is fitted.
+
+Each modality is brought to mean 0 and standard deviation 1 within the brain (so that brightness and contrast do not
+count) and averaged over blocks of about a centimetre.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cohort import Case
+
+BLOCK_MM = 10.0
+
+Embedding = NDArray[np.float32]
+
+
+def embed_case(case: Case, modalities: Sequence[str], spacing_mm: float) -> Embedding:
+    """Embed a case on disk: (dimensions,), float32."""
+    images = np.stack([np.asarray(case.image(name), np.float32) for name in modalities])
+    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    return embed_scan(images, brain, spacing_mm)
+
+
+def embed_scan(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> Embedding:
+    """Embed a scan.
+
+    Parameters
+    ----------
+    images : ndarray, (modalities, x, y, z), float32
+    brain : ndarray, (x, y, z), bool
+    spacing_mm : float
+
+    Returns
+    -------
+    ndarray, (dimensions,), float32
+        Of length 1, so that a dot product is a correlation.
+    """
+    block = max(1, round(BLOCK_MM / spacing_mm))
+    inside = images[:, brain]
+    mean = inside.mean(axis=1)[:, None, None, None]
+    deviation = np.maximum(inside.std(axis=1), 1e-6)[:, None, None, None]
+    standardised = np.where(brain, (images - mean) / deviation, 0.0).astype(np.float32)
+    coarse = np.stack([_average_blocks(image, block) for image in standardised])
+    vector: Embedding = coarse.ravel()
+    return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-6))
+
+
+def mirror_scan(images: NDArray[np.float32], brain: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Swap left and right of a scan (modalities, x, y, z) and its mask."""
+    return images[:, ::-1], brain[::-1]
+
+
+def embed_with_mirror(case: Case, modalities: Sequence[str], spacing_mm: float) -> NDArray[np.float32]:
+    """Embed a case and its mirror image: (2, dimensions)."""
+    images = np.stack([np.asarray(case.image(name), np.float32) for name in modalities])
+    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    return np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
+
+
+def distances(targets: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return Euclidean distances between embeddings of length 1: (targets, others)."""
+    correlation = np.clip(targets.astype(np.float64) @ others.astype(np.float64).T, -1, 1)
+    result: NDArray[np.float64] = np.sqrt(2.0 - 2.0 * correlation)
+    return result
+
+
+def _average_blocks(image: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    pads = [(0, -n % block) for n in image.shape]
+    padded = np.pad(image, pads)
+    x, y, z = (n // block for n in padded.shape)
+    blocks: NDArray[np.float32] = padded.reshape(x, block, y, block, z, block).mean(axis=(1, 3, 5))
+    return blocks

@@ -1,0 +1,149 @@
+"""Reference generators: the target's own recipe on balanced random halves, each with its own synthetic cohort.
+
+Every person of train and test is in for half of the references and out for the other half; so each person is compared
+with himself, free of differences between the split's sides.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.targets import Attack, Reference, Release
+from pipeline.cohort import Case, Cohort, open_cohort, write_json
+from pipeline.config import RunConfig
+from pipeline.generate.stage import generate_cohort
+from pipeline.progress import say
+from pipeline.seeds import derive_seed
+from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.weights import load_generator
+
+
+@dataclass(frozen=True)
+class ReferenceScores:
+    """Scores of every person by every reference.
+
+    Parameters
+    ----------
+    scores : mapping of str to ndarray, (references, persons), float64
+        By attack name.
+    is_member : ndarray, (references, persons), bool
+    """
+
+    scores: Mapping[str, NDArray[np.float64]]
+    is_member: NDArray[np.bool_]
+
+
+def balanced_halves(sides: Sequence[str], n_references: int, stream: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw complementary pairs of halves; each half takes half of each side of the split.
+
+    Parameters
+    ----------
+    sides : sequence of str
+        Side of each person: train or test.
+    n_references : int
+        Even.
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, (n_references, persons), bool
+        Who is in. Rows 2 i and 2 i + 1 are complements.
+    """
+    labels = np.array(sides)
+    rows = []
+    for _ in range(n_references // 2):
+        inside = np.zeros(len(labels), bool)
+        extra_inside = bool(stream.random() < 0.5)
+        for side in sorted(set(sides)):
+            members = stream.permutation(np.flatnonzero(labels == side))
+            # Odd sides give their extra person to either half in turn, so that halves stay of equal size.
+            n_inside = len(members) // 2 + (len(members) % 2 if extra_inside else 0)
+            extra_inside ^= bool(len(members) % 2)
+            inside[members[:n_inside]] = True
+        rows += [inside, ~inside]
+    return np.array(rows)
+
+
+def score_with_references(
+    persons: Sequence[Case],
+    cohort: Cohort,
+    config: RunConfig,
+    reference: Reference,
+    attacks: Mapping[str, Attack],
+    folder: Path,
+) -> ReferenceScores:
+    """Train the references, make their cohorts, score every person with each.
+
+    Parameters
+    ----------
+    persons : sequence of Case
+        Of train and test.
+    cohort : Cohort
+    config : RunConfig
+        The target's own training and generation.
+    reference : Reference
+    attacks : mapping of str to Attack
+    folder : Path
+        Gets one sub-folder per reference with its generator and scores; a finished one is kept, a training that was
+        cut off goes on.
+    """
+    n_references = config.audit.n_references
+    stream = np.random.default_rng(derive_seed(reference.seed, "halves"))
+    is_member = balanced_halves([case.split for case in persons], n_references, stream)
+    scores: dict[str, list[list[float]]] = {name: [] for name in attacks}
+    for number, inside in enumerate(is_member, start=1):
+        members = tuple(case for case, is_in in zip(persons, inside, strict=True) if is_in)
+        say(f"      reference {number}/{n_references}: {len(members)} persons in, {len(persons) - len(members)} out")
+        found = _score_one(number, members, persons, cohort, config, reference, attacks, folder / f"{number:02d}")
+        for name in attacks:
+            scores[name].append(found[name])
+    return ReferenceScores({name: np.array(rows) for name, rows in scores.items()}, is_member)
+
+
+def _score_one(
+    number: int,
+    members: tuple[Case, ...],
+    persons: Sequence[Case],
+    cohort: Cohort,
+    config: RunConfig,
+    reference: Reference,
+    attacks: Mapping[str, Attack],
+    folder: Path,
+) -> dict[str, list[float]]:
+    mark = folder / "scores.json"
+    if mark.is_file():
+        finished: dict[str, list[float]] = json.loads(mark.read_text(encoding="utf-8"))
+        return finished
+    seed = derive_seed(reference.seed, "reference", number)
+    plan = TrainingPlan(
+        members, cohort.scheme, cohort.modalities, config.train, config.compute, seed, f"reference {number}"
+    )
+    train_generator(plan, folder)
+    generator = load_generator(folder)
+    synthetic_folder = folder / "synthetic"
+    shutil.rmtree(synthetic_folder, ignore_errors=True)
+    generate_cohort(generator, cohort, members, config.generate, config.compute, seed, synthetic_folder)
+    release = Release(open_cohort(synthetic_folder), load_generator(folder))
+    found = {name: attack(persons, release, reference).tolist() for name, attack in attacks.items()}
+    shutil.rmtree(synthetic_folder)
+    shutil.rmtree(folder / "checkpoints")
+    write_json(mark, found)
+    return found
+
+
+def calibrate(references: ReferenceScores, attack: str) -> NDArray[np.float64]:
+    """Return scores free of what belongs to the generator or to the person: (references, persons).
+
+    Each reference's scores are standardised over persons (half of whom are in, by design), then each person's own mean
+    is subtracted.
+    """
+    scores = references.scores[attack]
+    deviation = np.maximum(scores.std(axis=1, keepdims=True), 1e-12)
+    standardised = (scores - scores.mean(axis=1, keepdims=True)) / deviation
+    calibrated: NDArray[np.float64] = standardised - standardised.mean(axis=0, keepdims=True)
+    return calibrated

@@ -1,0 +1,283 @@
+"""Stage audit: attack the synthetic cohort and the generator, check the attacks by controls, decide."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit import nearest_neighbour as nn
+from pipeline.audit import reconstruction as rec
+from pipeline.audit.controls import Control, permuted_membership, planted_copies, planted_memory
+from pipeline.audit.copies import CopyFinding, find_copies
+from pipeline.audit.figures import save_roc
+from pipeline.audit.paired import PairedFigure, paired_figure, patient_risk
+from pipeline.audit.references import ReferenceScores, score_with_references
+from pipeline.audit.statistics import (
+    FPR_LEVELS,
+    auc_estimate,
+    epsilon_lower_bound,
+    patients_to_certify,
+    permutation_aucs,
+    permutation_p,
+    smallest_detectable_auc,
+    tpr_at_fpr,
+)
+from pipeline.audit.targets import Attack, Reference, Release
+from pipeline.audit.verdict import AttackFigure, Verdict, decide
+from pipeline.cohort import Case, digest_file, digest_of, digest_tree, open_cohort, write_json
+from pipeline.config import AuditSection
+from pipeline.errors import DataError
+from pipeline.runner import StageContext
+from pipeline.seeds import numpy_stream
+from pipeline.train.weights import WEIGHTS_FILE, load_generator
+
+ATTACKS: dict[str, Attack] = {nn.NAME: nn.nearest_neighbour, rec.NAME: rec.reconstruction}
+TITLES = {nn.NAME: nn.TITLE, rec.NAME: rec.TITLE}
+THREAT_MODELS = {nn.NAME: nn.THREAT_MODEL, rec.NAME: rec.THREAT_MODEL}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attack on the target: a score for each person on either side."""
+
+    name: str
+    member: NDArray[np.float64]
+    nonmember: NDArray[np.float64]
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Audit the synthetic cohort and the generator of the run.
+
+    Raises
+    ------
+    DataError
+        If a side of the split is empty.
+    """
+    policy = context.config.audit
+    cohort = open_cohort(context.folder("ingest"))
+    members, nonmembers, val = (one_case_per_person(cohort.split(side)) for side in ("train", "test", "val"))
+    if not members or not nonmembers or not val:
+        raise DataError("a side of the split is empty; expected persons in train, val and test; change ingest.split")
+    release = Release(open_cohort(context.folder("generate")), load_generator(context.folder("train")))
+    reference = Reference(val, cohort.scheme, cohort.modalities, policy.n_style_draws, context.seed)
+
+    outcomes = attack_target(members, nonmembers, release, reference)
+    controls = run_controls(outcomes, members, nonmembers, release, reference, policy)
+    copies = find_copies(members, nonmembers, release, reference)
+    persons = (*members, *nonmembers)
+    references = score_with_references(persons, cohort, context.config, reference, ATTACKS, context.out / "references")
+    paired = [
+        paired_figure(references, name, policy.n_bootstrap, policy.alpha, numpy_stream(context.seed, "paired", name))
+        for name in ATTACKS
+    ]
+    figures = [_figure(outcome, policy, context.seed) for outcome in outcomes]
+    verdict = decide(figures, paired, [*controls["negative"], *controls["positive"]], copies, policy)
+
+    _write_scores(context.out / "scores.csv", outcomes, members, nonmembers)
+    _write_patients(context.out / "patients.csv", persons, references)
+    curves = [(TITLES[outcome.name], outcome.member, outcome.nonmember) for outcome in outcomes]
+    save_roc(curves, controls["positive"], context.out / "figures" / "roc.png")
+    content = {
+        "verdict": verdict.verdict,
+        "reasons": list(verdict.reasons),
+        "unit": "patient",
+        "policy": policy.model_dump(mode="json"),
+        "attacks": [_attack_json(o, f, policy, context.seed) for o, f in zip(outcomes, figures, strict=True)],
+        "paired": [_paired_json(figure) for figure in paired],
+        "controls": {side: [control.as_json() for control in controls[side]] for side in controls},
+        "copies": _copies_json(copies),
+        **_power_json(paired, len(members), len(nonmembers), policy, context.seed),
+        "bound_to": {
+            "generator": digest_file(context.folder("train") / WEIGHTS_FILE),
+            "synthetic": digest_of(digest_tree(context.folder("generate"))),
+        },
+    }
+    write_json(context.out / "audit.json", content)
+    _record(context, content, verdict)
+    return {
+        "verdict": verdict.verdict,
+        **{f"auc_{figure.name}": round(figure.estimate.value, 3) for figure in figures},
+        **{f"paired_{p.attack}": round(p.estimate.value, 3) for p in paired},
+    }
+
+
+def one_case_per_person(cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Return one case of each person, the first: the unit of the audit is the patient."""
+    first: dict[str, Case] = {}
+    for case in cases:
+        first.setdefault(case.attributes.get("person", case.subject), case)
+    return tuple(first.values())
+
+
+def attack_target(
+    members: Sequence[Case], nonmembers: Sequence[Case], release: Release, reference: Reference
+) -> list[Outcome]:
+    """Run each attack on the release; targets are handed over in an order that tells nothing about membership."""
+    targets = sorted((*members, *nonmembers), key=lambda case: case.subject)
+    inside = np.isin([case.subject for case in targets], [case.subject for case in members])
+    outcomes = []
+    for name, attack in ATTACKS.items():
+        scores = attack(targets, release, reference)
+        order = {case.subject: score for case, score in zip(targets, scores, strict=True)}
+        member = np.array([order[case.subject] for case in members])
+        outcomes.append(Outcome(name, member, np.array([order[case.subject] for case in nonmembers])))
+        if int(inside.sum()) != len(member):
+            raise DataError("a person on both sides of the audit; expected persons on one side; check the split")
+    return outcomes
+
+
+def run_controls(
+    outcomes: Sequence[Outcome],
+    members: Sequence[Case],
+    nonmembers: Sequence[Case],
+    release: Release,
+    reference: Reference,
+    policy: AuditSection,
+) -> dict[str, list[Control]]:
+    """Run the negative and the positive control of each attack."""
+    negative = []
+    for outcome in outcomes:
+        figure = _figure(outcome, policy, reference.seed)
+        permuted = _permuted(outcome, policy, reference.seed)
+        negative.append(permuted_membership(outcome.name, TITLES[outcome.name], figure.estimate.value, permuted))
+    positive = [
+        planted(members, nonmembers, release, reference, policy.planted_share)
+        for planted in (planted_copies, planted_memory)
+    ]
+    return {"negative": negative, "positive": positive}
+
+
+def _figure(outcome: Outcome, policy: AuditSection, seed: int) -> AttackFigure:
+    estimate = auc_estimate(
+        outcome.member,
+        outcome.nonmember,
+        policy.n_bootstrap,
+        policy.alpha,
+        numpy_stream(seed, "bootstrap", outcome.name),
+    )
+    return AttackFigure(
+        outcome.name,
+        TITLES[outcome.name],
+        THREAT_MODELS[outcome.name],
+        estimate,
+        len(outcome.member),
+        len(outcome.nonmember),
+    )
+
+
+def _permuted(outcome: Outcome, policy: AuditSection, seed: int) -> NDArray[np.float64]:
+    stream = numpy_stream(seed, "permute", outcome.name)
+    return permutation_aucs(outcome.member, outcome.nonmember, policy.n_permutations, stream)
+
+
+def _attack_json(outcome: Outcome, figure: AttackFigure, policy: AuditSection, seed: int) -> dict[str, Any]:
+    member, nonmember = outcome.member, outcome.nonmember
+    lower, resolvable = epsilon_lower_bound(member, nonmember, policy.alpha)
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "threat_model": figure.threat_model,
+        "n_members": figure.n_members,
+        "n_nonmembers": figure.n_nonmembers,
+        "auc": figure.estimate.value,
+        "auc_ci": list(figure.estimate.ci),
+        "reliable": min(figure.n_members, figure.n_nonmembers) >= policy.min_patients_a_side,
+        "auc_either_sign": figure.auc_either_sign,
+        "p_value": permutation_p(figure.estimate.value, _permuted(outcome, policy, seed)),
+        "tpr_at_fpr": {f"{fpr:g}": tpr_at_fpr(member, nonmember, fpr, policy.alpha) for fpr in FPR_LEVELS},
+        "epsilon_lower": lower,
+        "epsilon_resolvable": resolvable,
+    }
+
+
+def _paired_json(figure: PairedFigure) -> dict[str, Any]:
+    return {
+        "attack": figure.attack,
+        "threat_model": THREAT_MODELS[figure.attack],
+        "n_patients": figure.n_patients,
+        "n_references": figure.n_references,
+        "auc": figure.estimate.value,
+        "auc_ci": list(figure.estimate.ci),
+        "interval_covers_generators": figure.resamples_references,
+    }
+
+
+def _copies_json(copies: CopyFinding) -> dict[str, Any]:
+    return {
+        "n_near_duplicates": copies.n_near_duplicates,
+        "excess_p": copies.excess_p,
+        "recall": copies.recall,
+        "false_alarms": copies.false_alarms,
+        "threshold": copies.threshold,
+    }
+
+
+def _power_json(
+    paired: Sequence[PairedFigure], n_members: int, n_nonmembers: int, policy: AuditSection, seed: int
+) -> dict[str, Any]:
+    """Return the smallest leak that would have been seen, and how many persons would resolve the rest."""
+    smallest = smallest_detectable_auc(n_members, n_nonmembers, policy.alpha, numpy_stream(seed, "power"))
+    room = policy.auc_limit - 0.5
+    # The interval of a figure whose truth is .5 shrinks with the root of the number of persons.
+    to_pass = max(
+        (int(np.ceil(p.n_patients * (1.96 * p.estimate.standard_error / room) ** 2)) for p in paired), default=0
+    )
+    to_pass = max(to_pass, policy.min_patients_a_side)
+    seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"
+    sentence = (
+        f"With {n_members} members and {n_nonmembers} others the attacks on the release see {seen} with 80% "
+        f"probability. About {to_pass} persons would bring the paired intervals within the limits if nothing leaks; "
+        f"false-positive rates of 10%, 1% and 0.1% take {', '.join(str(patients_to_certify(f)) for f in FPR_LEVELS)} "
+        "non-members."
+    )
+    return {
+        "power": {"smallest_auc": smallest, "probability": 0.8, "sentence": sentence},
+        "patients_needed": {
+            "paired_within_limits": to_pass,
+            **{f"fpr_{fpr:g}": patients_to_certify(fpr) for fpr in FPR_LEVELS},
+        },
+    }
+
+
+def _write_scores(path: Path, outcomes: Sequence[Outcome], members: Sequence[Case], nonmembers: Sequence[Case]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["attack", "patient", "member", "score"])
+        for outcome in outcomes:
+            for cases, scores, flag in ((members, outcome.member, 1), (nonmembers, outcome.nonmember, 0)):
+                writer.writerows(
+                    [outcome.name, case.subject, flag, f"{score:.6g}"]
+                    for case, score in zip(cases, scores, strict=True)
+                )
+
+
+def _write_patients(path: Path, persons: Sequence[Case], references: ReferenceScores) -> None:
+    """Write each person's risk: how much higher he scores in than out, most exposed first."""
+    risks: Mapping[str, NDArray[np.float64]] = {name: patient_risk(references, name) for name in references.scores}
+    exposure = np.max(list(risks.values()), axis=0)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["patient", "split", "volume_ml", *risks])
+        for index in np.argsort(-exposure, kind="stable"):
+            case = persons[int(index)]
+            row = [f"{values[index]:.3f}" for values in risks.values()]
+            writer.writerow([case.subject, case.split, case.attributes["volume_ml"], *row])
+
+
+def _record(context: StageContext, content: Mapping[str, Any], verdict: Verdict) -> None:
+    tracker = context.tracker
+    for attack in content["attacks"]:
+        tracker.metrics({f"auc/{attack['name']}": attack["auc"]})
+    for paired in content["paired"]:
+        tracker.metrics({f"paired_auc/{paired['attack']}": paired["auc"]})
+    rows = [
+        {key: attack[key] for key in ("name", "threat_model", "auc", "n_members", "n_nonmembers", "p_value")}
+        for attack in content["attacks"]
+    ]
+    tracker.table("attacks", rows)
+    tracker.image("roc", "figures/roc.png")
+    tracker.tags({"verdict": verdict.verdict})

@@ -1,0 +1,204 @@
+"""Statistics of membership inference: by patient, with intervals, and with what a cohort cannot resolve said so.
+
+References
+----------
+Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", doi:10.1148/radiology.143.1.7063747.
+Clopper and Pearson 1934, doi:10.1093/biomet/26.4.404. Efron 1987 (BCa), doi:10.1080/01621459.1987.10478410.
+Holm 1979, "A simple sequentially rejective multiple test procedure".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Scores = NDArray[np.float64]
+Interval = tuple[float, float]
+
+FPR_LEVELS = (0.1, 0.01, 0.001)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval and standard error.
+
+    Parameters
+    ----------
+    value : float
+    ci : tuple of float
+        Lower and upper bound, two-sided.
+    standard_error : float
+    """
+
+    value: float
+    ci: Interval
+    standard_error: float
+
+
+def auc(member: Scores, nonmember: Scores) -> float:
+    """Return the probability that a member scores above a non-member; ties count half.
+
+    Parameters
+    ----------
+    member, nonmember : ndarray, (n,) and (m,), float64
+        Neither empty.
+    """
+    ranks = stats.rankdata(np.concatenate([member, nonmember]))
+    n, m = len(member), len(nonmember)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def auc_estimate(
+    member: Scores, nonmember: Scores, n_bootstrap: int, alpha: float, stream: np.random.Generator
+) -> Estimate:
+    """Return the AUC with a bias-corrected and accelerated bootstrap interval, patients resampled on each side.
+
+    Where the correction is undefined (perfect separation, fewer than three patients a side) the interval is the
+    percentile one, widened to what Hanley and McNeil's standard error at the nearest inner AUC gives.
+    """
+    value = auc(member, nonmember)
+    n, m = len(member), len(nonmember)
+    picks_n = stream.integers(n, size=(n_bootstrap, n))
+    picks_m = stream.integers(m, size=(n_bootstrap, m))
+    draws = np.array([auc(member[a], nonmember[b]) for a, b in zip(picks_n, picks_m, strict=True)])
+    inner = float(np.clip(value, 0.5 / (n + m), 1 - 0.5 / (n + m)))
+    floor = hanley_mcneil(inner, n, m)
+    standard_error = max(float(draws.std(ddof=1)), floor if draws.std() == 0 else 0.0)
+    if n < 3 or m < 3 or draws.std() == 0:
+        z = float(stats.norm.ppf(1 - alpha / 2))
+        ci = (max(0.0, value - z * floor), min(1.0, value + z * floor))
+        return Estimate(value, ci, standard_error)
+    jackknife = np.array(
+        [auc(np.delete(member, i), nonmember) for i in range(n)]
+        + [auc(member, np.delete(nonmember, i)) for i in range(m)]
+    )
+    return Estimate(value, bca_interval(value, draws, jackknife, alpha), standard_error)
+
+
+def bca_interval(value: float, draws: Scores, jackknife: Scores, alpha: float) -> Interval:
+    """Return the BCa interval (Efron 1987) of a figure from its bootstrap draws and its jackknife values."""
+    below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / len(draws)
+    bias = stats.norm.ppf(np.clip(below, 1 / (len(draws) + 1), len(draws) / (len(draws) + 1)))
+    spread = jackknife.mean() - jackknife
+    denominator = 6.0 * np.sum(spread**2) ** 1.5
+    acceleration = np.sum(spread**3) / denominator if denominator > 0 else 0.0
+    z = stats.norm.ppf([alpha / 2, 1 - alpha / 2])
+    shifted = bias + (bias + z) / (1 - acceleration * (bias + z))
+    low, high = np.quantile(draws, stats.norm.cdf(shifted))
+    return float(low), float(high)
+
+
+def hanley_mcneil(value: float, n_members: int, n_nonmembers: int) -> float:
+    """Return the standard error of an AUC (Hanley and McNeil 1982)."""
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = (value * (1 - value) + (n_members - 1) * (q1 - value**2) + (n_nonmembers - 1) * (q2 - value**2)) / (
+        n_members * n_nonmembers
+    )
+    return float(np.sqrt(max(variance, 0.0)))
+
+
+def clopper_pearson(n_hits: int, n: int, alpha: float) -> Interval:
+    """Return the exact two-sided interval of a share; its coverage is at least 1 - alpha."""
+    low = 0.0 if n_hits == 0 else float(stats.beta.ppf(alpha / 2, n_hits, n - n_hits + 1))
+    high = 1.0 if n_hits == n else float(stats.beta.ppf(1 - alpha / 2, n_hits + 1, n - n_hits))
+    return low, high
+
+
+def patients_to_certify(fpr: float, alpha: float = 0.05) -> int:
+    """Return how many non-members without a false alarm certify a false-positive rate: (1 - fpr)^n <= alpha."""
+    return int(np.ceil(np.log(alpha) / np.log1p(-fpr)))
+
+
+def tpr_at_fpr(member: Scores, nonmember: Scores, fpr: float, alpha: float) -> dict[str, object]:
+    """Return the share of members found where at most a share ``fpr`` of non-members is called a member.
+
+    Returns
+    -------
+    dict
+        ``value``, ``ci`` (Clopper-Pearson) and ``resolved``: whether there are enough non-members to certify the rate.
+    """
+    n_allowed = int(np.floor(fpr * len(nonmember)))
+    threshold = np.sort(nonmember)[::-1][n_allowed]
+    n_found = int((member > threshold).sum())
+    return {
+        "value": n_found / len(member),
+        "ci": list(clopper_pearson(n_found, len(member), alpha)),
+        "resolved": len(nonmember) >= patients_to_certify(fpr),
+    }
+
+
+def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float) -> tuple[float, float]:
+    """Return an empirical lower bound of epsilon and the largest that so many patients could have shown.
+
+    The threshold is fixed beforehand: the median of all scores, without knowing who is a member. Bounds are
+    Clopper-Pearson's at half the level on each rate, delta is 0.
+
+    Returns
+    -------
+    lower, resolvable : float
+        Both >= 0.
+    """
+    threshold = float(np.median(np.concatenate([member, nonmember])))
+    n_true, n_false = int((member > threshold).sum()), int((nonmember > threshold).sum())
+    lower = _epsilon(n_true, len(member), n_false, len(nonmember), alpha)
+    return lower, _epsilon(len(member), len(member), 0, len(nonmember), alpha)
+
+
+def permutation_aucs(
+    member: Scores, nonmember: Scores, n_permutations: int, stream: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the AUC under random membership, once for each permutation."""
+    ranks = stats.rankdata(np.concatenate([member, nonmember]))
+    n, m = len(member), len(nonmember)
+    sums = np.array([stream.permutation(ranks)[:n].sum() for _ in range(n_permutations)])
+    aucs: NDArray[np.float64] = (sums - n * (n + 1) / 2) / (n * m)
+    return aucs
+
+
+def permutation_p(value: float, permuted: NDArray[np.float64]) -> float:
+    """Return the two-sided p value of an AUC: how often chance is as far from .5."""
+    return float((1 + (np.abs(permuted - 0.5) >= abs(value - 0.5) - 1e-12).sum()) / (1 + len(permuted)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p values, in the order given."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[int(index)]))
+        adjusted[index] = running
+    return [float(p) for p in adjusted]
+
+
+def smallest_detectable_auc(
+    n_members: int, n_nonmembers: int, alpha: float, stream: np.random.Generator, power: float = 0.8
+) -> float | None:
+    """Return the smallest AUC that a two-sided rank test finds with this power, by simulation of normal scores.
+
+    Returns
+    -------
+    float or None
+        None if not even an AUC of .99 is found.
+    """
+    members = stream.normal(size=(POWER_SIMULATIONS, n_members))
+    nonmembers = stream.normal(size=(POWER_SIMULATIONS, n_nonmembers))
+    for candidate in np.arange(0.52, 0.995, 0.01):
+        shift = np.sqrt(2.0) * stats.norm.ppf(candidate)
+        result = stats.mannwhitneyu(members + shift, nonmembers, axis=1, method="asymptotic")
+        if float((result.pvalue < alpha).mean()) >= power:
+            return round(float(candidate), 2)
+    return None
+
+
+POWER_SIMULATIONS = 400
+
+
+def _epsilon(n_true: int, n_members: int, n_false: int, n_nonmembers: int, alpha: float) -> float:
+    """Return log(TPR_low / FPR_high) or its mirror log(TNR_low / FNR_high), whichever is larger, at least 0."""
+    tpr_low, tpr_high = clopper_pearson(n_true, n_members, alpha)
+    fpr_low, fpr_high = clopper_pearson(n_false, n_nonmembers, alpha)
+    ratios = [(tpr_low, fpr_high), (1 - fpr_high, 1 - tpr_low), (fpr_low, tpr_high), (1 - tpr_high, 1 - fpr_low)]
+    return max(0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0 and b > 0))

@@ -1,0 +1,59 @@
+"""What an attack is given: targets without membership, what was released, reference material.
+
+An attack is a function ``(targets, release, reference) -> scores``, one score per target, higher = member. Who is a
+member is known to the scorer outside only. Reference material comes from val patients and synthetic data, so that
+members and non-members are treated alike.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cohort import Case, Cohort
+from pipeline.labels import LabelScheme
+from pipeline.train.generator import Generator
+
+
+@dataclass(frozen=True)
+class Release:
+    """What leaves the building, or a reference's stand-in for it.
+
+    Parameters
+    ----------
+    synthetic : Cohort
+        Known to both threat models.
+    generator : Generator
+        Known to the model-release threat model only.
+    """
+
+    synthetic: Cohort
+    generator: Generator
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an attacker has beside the release.
+
+    Parameters
+    ----------
+    cases : tuple of Case
+        Val patients.
+    scheme : LabelScheme
+    modalities : tuple of str
+    n_style_draws : int
+        Styles that an attack on the generator may try.
+    seed : int
+        Root of the attack's streams.
+    """
+
+    cases: tuple[Case, ...]
+    scheme: LabelScheme
+    modalities: tuple[str, ...]
+    n_style_draws: int
+    seed: int
+
+
+Targets = Sequence[Case]
+Attack = Callable[[Targets, Release, Reference], NDArray[np.float64]]

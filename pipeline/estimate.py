@@ -1,0 +1,116 @@
+"""What a run would do, with sizes and estimated times; nothing is written.
+
+A training step is timed here and now, at the config's size, and multiplied; the rest is scaled from it or from figures
+measured once on two cores, so times are rough.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.config import RunConfig
+from pipeline.ingest.fingerprint import list_source
+from pipeline.ingest.manifest import load_manifest
+from pipeline.labels import LabelScheme
+from pipeline.runner import FOLDERS, STAGES, plan_stages, read_done, select_stages
+from pipeline.train.data import Batch
+from pipeline.train.loop import TrainingPlan, time_steps
+
+SECONDS_PER_VOXEL_INGEST = 1.5e-5
+SEGMENTER_STEP_SHARE = 0.6
+BYTES_PER_VOXEL = 2
+
+
+def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> str:
+    """Return what ``run`` would do, stage by stage.
+
+    Parameters
+    ----------
+    config : RunConfig
+    run_dir : Path
+    first, last : str
+        Stage names.
+    """
+    plans = plan_stages(config, run_dir)
+    selected = select_stages(first, last)
+    manifest = load_manifest(config.ingest.manifest)
+    n_cases = _count_cases(config, len(manifest.modalities) + 1)
+    seconds = _estimate_seconds(config, n_cases, manifest.scheme, manifest.modalities)
+    sizes = _estimate_megabytes(config, n_cases, len(manifest.modalities))
+    lines, total = [], 0.0
+    for stage in STAGES:
+        if stage not in selected:
+            lines.append(f"{stage:<10}not asked for")
+        elif plans[stage].holds:
+            done = read_done(run_dir / FOLDERS[stage]) or {}
+            lines.append(f"{stage:<10}holds, would be skipped (took {done.get('seconds', 0):.0f} s)")
+        else:
+            total += seconds[stage]
+            lines.append(
+                f"{stage:<10}would run: {_what(stage, config, n_cases)}; {_duration(seconds[stage])}{sizes[stage]}"
+            )
+    lines.append(f"in all about {_duration(total)} on this machine; run folder {run_dir}")
+    return "\n".join(lines)
+
+
+def _what(stage: str, config: RunConfig, n_cases: int) -> str:
+    return {
+        "ingest": f"about {n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
+        "train": f"{config.train.steps} steps",
+        "generate": f"{config.generate.n_cases} cases",
+        "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, 2 attacks",
+        "evaluate": f"{len(config.evaluate.arms)} arms x {config.evaluate.n_seeds} seeds of {config.evaluate.steps} steps",
+        "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
+    }[stage]
+
+
+def _estimate_seconds(
+    config: RunConfig, n_cases: int, scheme: LabelScheme, modalities: tuple[str, ...]
+) -> dict[str, float]:
+    step_s = _time_training_step(config, scheme, modalities)
+    train_s = step_s * config.train.steps
+    voxels = float(np.prod(config.ingest.size_voxels))
+    workers = config.compute.workers or torch.get_num_threads()
+    generate_s = config.generate.n_cases * voxels * 1e-6 + 5.0
+    in_plane = config.evaluate.batch_size / config.train.batch_size * config.evaluate.filters / config.train.channels
+    trainings = len(config.evaluate.arms) * config.evaluate.n_seeds
+    return {
+        "ingest": 10.0 + n_cases * voxels * SECONDS_PER_VOXEL_INGEST / workers,
+        "train": train_s,
+        "generate": generate_s,
+        "audit": config.audit.n_references * (train_s + generate_s) + n_cases * voxels * 2e-6,
+        "evaluate": trainings * config.evaluate.steps * step_s * SEGMENTER_STEP_SHARE * in_plane,
+        "export": config.generate.n_cases * voxels * 2e-7 + 2.0,
+    }
+
+
+def _time_training_step(config: RunConfig, scheme: LabelScheme, modalities: tuple[str, ...]) -> float:
+    plan = TrainingPlan((), scheme, modalities, config.train, config.compute, 0)
+    spatial: tuple[int, ...] = config.ingest.size_voxels[:2]
+    if config.train.dimensions == 3:
+        spatial = config.train.patch_voxels or config.ingest.size_voxels
+    n = config.train.batch_size
+    condition = torch.zeros(n, plan.generator_config.condition_channels, *spatial)
+    batch = Batch(condition, torch.zeros(n, len(modalities), *spatial))
+    return time_steps(plan, batch, 2)
+
+
+def _estimate_megabytes(config: RunConfig, n_cases: int, n_modalities: int) -> dict[str, str]:
+    case_mb = float(np.prod(config.ingest.size_voxels)) * (n_modalities * BYTES_PER_VOXEL + 2) / 1e6
+    sizes = dict.fromkeys(STAGES, "")
+    sizes["ingest"] = f", {n_cases * case_mb:.0f} MB"
+    sizes["generate"] = f", {config.generate.n_cases * case_mb:.0f} MB"
+    return sizes
+
+
+def _count_cases(config: RunConfig, files_per_case: int) -> int:
+    if config.ingest.source == "phantom":
+        return config.ingest.phantom_cases
+    return max(1, len(list_source(Path(config.ingest.source))) // files_per_case)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

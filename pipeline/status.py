@@ -1,0 +1,42 @@
+"""What is finished in a run folder, in words."""
+
+from pathlib import Path
+
+from pipeline.errors import DataError
+from pipeline.runner import FOLDERS, STAGES, partial_folder, read_done
+
+
+def describe_run(run_dir: Path) -> str:
+    """Return one line per stage: finished when and with what, begun, or not begun.
+
+    Raises
+    ------
+    DataError
+        If ``run_dir`` is no run folder.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        raise DataError(f"{run_dir}: no run folder; expected config.yaml in it; name the folder given to --out")
+    return "\n".join(f"{stage:<10}{_describe_stage(run_dir, stage)}" for stage in STAGES)
+
+
+def _describe_stage(run_dir: Path, stage: str) -> str:
+    done = read_done(run_dir / FOLDERS[stage])
+    partial = partial_folder(run_dir, stage)
+    begun = f"cut off or running{_training_progress(partial)}" if partial.is_dir() else ""
+    if done is None:
+        return begun or "not begun"
+    figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in done["summary"].items())
+    finished = f"finished {done['finished']} in {done['seconds']:.0f} s: {figures}"
+    return f"{finished}; again: {begun}" if begun else finished
+
+
+def _training_progress(folder: Path) -> str:
+    """Return the step of the latest checkpoints below a stage's folder."""
+    steps = sorted(
+        path.stem.removeprefix("step-").lstrip("0") or "0" for path in folder.rglob("checkpoints/step-*.json")
+    )
+    return f", checkpoint at step {', '.join(steps)}" if steps else ""
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
