@@ -42,9 +42,8 @@ class Task:
             self._last_line = now
             elapsed_s = now - self._started
             left_s = elapsed_s / self._done * max(self._total - self._done, 0) if self._done else 0.0
-            say(
-                f"  {self._description}: {self._done}/{self._total}, {elapsed_s:.0f} s, {left_s:.0f} s left {note}".rstrip()
-            )
+            count = f"{self._done}/{self._total}, {elapsed_s:.0f} s, {left_s:.0f} s left"
+            say(f"  {self._description}: {count} {note}".rstrip())
 
 
 @contextmanager

@@ -21,9 +21,9 @@ STAGE_TITLES = {
 }
 VERDICT_SENTENCES = {
     "pass": "The audit found no leak above its limits: the synthetic cohort may be released.",
-    "fail": "The audit found that the synthetic cohort or the generator tells who was in the training data: no release.",
-    "unresolved": "The cohort is too small, or the references too few, to show that nothing leaks: no release without a "
-    "written reason.",
+    "fail": "The audit found that the release would tell who was in the training data: no release.",
+    "unresolved": "The cohort is too small, or the references too few, to show that nothing leaks: no release "
+    "without a written reason.",
     "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
 }
 THREAT_TITLES = {"dataset": "whoever holds the synthetic scans", "model": "whoever can use the generator"}

@@ -57,9 +57,9 @@ def render_with_style(
     parts = []
     for start in range(0, n_slices, SLICES_AT_ONCE):
         stop = min(start + SLICES_AT_ONCE, n_slices)
-        code = one_hot_slices(padded[:, :, start : stop + 2 * context], generator.config.n_classes, context)
+        codes = one_hot_slices(padded[:, :, start : stop + 2 * context], generator.config.n_classes, context)
         styles = style.expand(stop - start, -1).to(device)
-        tile = generator(torch.from_numpy(code).to(device), styles, [field[start:stop] for field in fields])
+        tile = generator(torch.from_numpy(codes).to(device), styles, [field[start:stop] for field in fields])
         parts.append(tile.float().cpu().numpy())
     return np.moveaxis(np.concatenate(parts), 0, 3)
 

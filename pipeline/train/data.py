@@ -108,7 +108,8 @@ class Sampler:
         inner = slice(max(first, 0), min(last, n_slices))
         labels = self._scheme.combine(case.tissue_map()[:, :, inner], case.tumor_map()[:, :, inner])
         labels = np.pad(labels, ((0, 0), (0, 0), (max(-first, 0), max(last - n_slices, 0))))
-        return one_hot_slices(labels, self._scheme.n_condition_classes, self._context)[0]
+        code: NDArray[np.float32] = one_hot_slices(labels, self._scheme.n_condition_classes, self._context)[0]
+        return code
 
 
 def read_scan(case: Case, modalities: Sequence[str], where: tuple[slice | int, ...]) -> NDArray[np.float32]:

@@ -1,0 +1,131 @@
+"""Builders shared by the tests: small scans, sources and cohorts, all generated."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from pipeline.cohort import CaseData, write_case, write_cohort_files  # noqa: E402
+from pipeline.config import RunConfig, parse_config  # noqa: E402
+from pipeline.labels import MODALITIES, LabelScheme  # noqa: E402
+from pipeline.volumes import Grid  # noqa: E402
+
+SOURCE_SHAPE = (30, 34, 28)
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_config_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's pseudonym key out of the tests."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+
+
+def toy_brain(
+    shape: tuple[int, int, int], stream: np.random.Generator
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw an ellipsoid brain of three tissue shells with a ball of tumour.
+
+    Returns
+    -------
+    images : dict of str to ndarray, float32, 0 outside the brain
+    tissue_map, tumor_map : ndarray, uint8
+        Classes of the standard scheme.
+    """
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    radius = np.sqrt(sum((axis / stream.uniform(0.8, 0.9)) ** 2 for axis in axes))
+    tissue = np.select([radius < 0.2, radius < 0.6, radius < 0.85, radius < 1.0], [1, 3, 2, 1], 0).astype(np.uint8)
+    centre = stream.uniform(-0.3, 0.3, 3)
+    distance = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)))
+    size = stream.uniform(0.25, 0.4)
+    tumor = np.select([distance < size * 0.4, distance < size * 0.7, distance < size], [1, 3, 2], 0).astype(np.uint8)
+    tumor[tissue == 0] = 0
+    levels = {"t1": [0, 30, 60, 90], "t1ce": [0, 30, 60, 90], "t2": [0, 90, 60, 40], "flair": [0, 20, 70, 55]}
+    lesion = {"t1": [0, 35, 50, 60], "t1ce": [0, 30, 50, 130], "t2": [0, 100, 85, 80], "flair": [0, 60, 110, 100]}
+    images = {}
+    for name in MODALITIES:
+        image = np.array(levels[name])[tissue].astype(np.float32)
+        image = np.where(tumor > 0, np.array(lesion[name])[tumor], image) + stream.normal(0, 3, shape)
+        images[name] = np.where(tissue > 0, np.maximum(image, 1), 0).astype(np.float32)
+    return images, np.where(tumor > 0, 0, tissue).astype(np.uint8), tumor
+
+
+def write_source(root: Path, n_cases: int, shape: tuple[int, int, int] = SOURCE_SHAPE, spacing_mm: float = 5.0) -> Path:
+    """Write a BraTS-2021-like folder of toy brains: names, LPS orientation, labels 1, 2, 4; return it."""
+    affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
+    for number in range(n_cases):
+        images, _, tumor = toy_brain(shape, np.random.default_rng(number))
+        name = f"BraTS2021_{number:05d}"
+        folder = root / name
+        folder.mkdir(parents=True)
+        for modality, image in images.items():
+            nib.save(nib.Nifti1Image(image.astype(np.int16), affine), folder / f"{name}_{modality}.nii.gz")
+        labels = np.array([0, 1, 2, 4], np.uint8)[tumor]
+        nib.save(nib.Nifti1Image(labels, affine), folder / f"{name}_seg.nii.gz")
+    return root
+
+
+def write_toy_cohort(root: Path, splits: dict[str, int], shape: tuple[int, int, int] = (24, 24, 16)) -> Path:
+    """Write a working cohort of toy brains with so many cases on each side; return its folder."""
+    grid, scheme = Grid(shape, 8.0), LabelScheme()
+    participants, number = [], 0
+    for split, count in splits.items():
+        for _ in range(count):
+            images, tissue, tumor = toy_brain(shape, np.random.default_rng(1000 + number))
+            subject = f"{number:04x}"
+            scaled = {name: np.clip(image * 8, 0, 1000).astype(np.int16) for name, image in images.items()}
+            write_case(root, CaseData(subject, scaled, tissue, tumor, grid.affine, {}))
+            participants.append(
+                {
+                    "participant_id": f"sub-{subject}",
+                    "source": "toy",
+                    "split": split,
+                    "person": subject,
+                    "volume_ml": f"{(tumor > 0).sum() * 0.512:.1f}",
+                    "hemisphere": "left" if number % 2 else "right",
+                    "enhancing_share": "0.30",
+                }
+            )
+            number += 1
+    write_cohort_files(root, "toy", scheme, participants, "A toy cohort for tests. " * 10)
+    return root
+
+
+TINY = {
+    "ingest": {"spacing_mm": 8.0, "size_voxels": [24, 24, 24], "phantom_cases": 10, "phantom_spacing_mm": 6.0},
+    "train": {
+        "channels": 8,
+        "levels": 2,
+        "steps": 6,
+        "batch_size": 2,
+        "style_size": 4,
+        "discriminator_channels": 8,
+        "discriminator_layers": 2,
+        "monitor_every": 3,
+        "checkpoint_every": 2,
+    },
+    "generate": {"n_cases": 4, "volume_edges_ml": [2.0, 25.0, 60.0, 150.0]},
+    "audit": {"n_references": 2, "n_style_draws": 1, "n_bootstrap": 200},
+    "evaluate": {"n_seeds": 1, "steps": 6, "batch_size": 2, "filters": 8, "validate_every": 3, "n_bootstrap": 200},
+    "compute": {"accelerator": "cpu", "workers": 1},
+    "tracking": {"uri": "none"},
+}
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., RunConfig]:
+    """Return a maker of configs of the smallest size; section overrides are merged in."""
+
+    def make(**sections: dict[str, object]) -> RunConfig:
+        content = {name: dict(section) for name, section in TINY.items()}
+        for name, section in sections.items():
+            content.setdefault(name, {}).update(section)
+        return parse_config(content, "tests")
+
+    return make
