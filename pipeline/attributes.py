@@ -61,5 +61,5 @@ def describe_tumor(tumor_map: UInt8Array, affine: FloatArray, scheme: LabelSchem
 
 
 def volume_stratum(volume_ml: float, edges_ml: tuple[float, ...]) -> str:
-    """Return the name of the stratum that a volume falls into: small, medium or large; beyond the ends counts as end."""
+    """Return the stratum that a volume falls into: small, medium or large; what lies beyond an end belongs to it."""
     return ("small", "medium", "large")[int(np.digitize(volume_ml, edges_ml[1:-1]))]

@@ -40,7 +40,7 @@ def save_roc(
     path.parent.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
     n_smallest = min(len(nonmember) for _, _, nonmember in curves)
-    floor = 0.5 / max(n_smallest, max(len(member) for _, member, _ in curves))
+    floor = 0.5 / max(n_smallest, *(len(member) for _, member, _ in curves))
     drawn = [
         (title, member, nonmember, style) for (title, member, nonmember), style in zip(curves, LINES, strict=False)
     ]

@@ -61,9 +61,9 @@ def decide(
 ) -> Verdict:
     """Decide by the policy.
 
-    ``invalid``: a control misbehaved. ``fail``: an attack on the target, or a paired figure, lies above the limit beyond
-    chance (Holm over all of them), or members have more near-duplicates than others. ``pass``: every paired figure's
-    interval lies within the limits on both sides, with enough persons and references. Else ``unresolved``.
+    ``invalid``: a control misbehaved. ``fail``: an attack on the target, or a paired figure, lies above the limit
+    beyond chance (Holm over all of them), or members have more near-duplicates than others. ``pass``: every paired
+    figure's interval lies within the limits on both sides, with enough persons and references. Else ``unresolved``.
     """
     misbehaved = [f"control '{c.title}': expected {c.expected}, got {c.observed}" for c in controls if not c.behaved]
     if misbehaved:
