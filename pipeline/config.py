@@ -253,6 +253,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}; correct the file") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections such as `train:`, got {type(content).__name__}; see configs/")
+    # A section whose keys are all commented out.
+    content = {name: {} if section is None else section for name, section in content.items()}
     for override in overrides:
         _apply_override(content, override)
     return parse_config(content, str(path))
@@ -273,16 +275,18 @@ def dump_config(config: RunConfig) -> str:
 
 
 def flatten_config(config: RunConfig) -> dict[str, str]:
-    """Return the resolved config as ``section.key`` to text; values that are paths are left out.
+    """Return the resolved config as ``section.key`` to text; values that are paths or addresses are left out.
 
     Returns
     -------
     dict of str to str
         Empty values are left out too: they say nothing, and a key that is set later is then new, not changed.
     """
-    paths = {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "tracking.uri"}
+    private = {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "tracking.uri"}
+    if config.compute.scheduler != "local":
+        private.add("compute.scheduler")
     flat = dict(_flatten("", config.model_dump(mode="json")))
-    return {key: text for key, text in flat.items() if key not in paths and text not in ("", "None")}
+    return {key: text for key, text in flat.items() if key not in private and text not in ("", "None")}
 
 
 def _flatten(prefix: str, value: object) -> Iterator[tuple[str, str]]:

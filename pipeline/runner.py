@@ -246,12 +246,23 @@ def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking)
         summary = load_stage(stage)(context)
     except BaseException as error:
         status = "refused" if isinstance(error, GateRefused) else "failed"
+        if status == "refused":
+            _withdraw_release(run_dir)
         tracking.end_stage(stage, status, {})
         raise
     _finish(stage, out, run_dir / FOLDERS[stage], plan.fingerprint, summary, time.monotonic() - started)
     tracking.end_stage(stage, "finished", summary)
     figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in summary.items())
     say(f"      done in {time.monotonic() - started:.0f} s: {figures}")
+
+
+def _withdraw_release(run_dir: Path) -> None:
+    """Rename a release that an earlier config or audit allowed: it is not what the gate says now."""
+    release, withdrawn = run_dir / FOLDERS["export"], run_dir / f"{FOLDERS['export']}.withdrawn"
+    if release.exists():
+        shutil.rmtree(withdrawn, ignore_errors=True)
+        release.replace(withdrawn)
+        say(f"      an earlier release is now in {withdrawn.name}/")
 
 
 def partial_folder(run_dir: Path, stage: str) -> Path:

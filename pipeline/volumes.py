@@ -100,7 +100,8 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
     Raises
     ------
     CaseError
-        If the file is unreadable or truncated, not three-dimensional, or has no usable affine.
+        If the file is unreadable or truncated, not three-dimensional, holds colours or complex numbers, or has no
+        usable affine.
     """
     try:
         image = nib.Nifti1Image.from_filename(path)
@@ -113,6 +114,8 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
         array = array[..., 0]
     if array.ndim != 3:
         raise CaseError(f"image with {array.ndim} axes; expected 3; name the volume to use in the data manifest")
+    if array.dtype.kind not in "iuf":
+        raise CaseError("voxels that are colours or complex; expected plain numbers; export the scan's magnitude")
     affine = np.asarray(image.affine, np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise CaseError("affine without volume; expected an invertible one; repair the header (sform or qform)")
@@ -193,8 +196,10 @@ def to_ras(volume: Volume) -> Volume:
     Volume
         A view on the same data where possible.
     """
-    image = nib.as_closest_canonical(nib.Nifti1Image(volume.array, volume.affine))
-    return Volume(np.asanyarray(image.dataobj), np.asarray(image.affine, np.float64))
+    # Not by way of a NIfTI image: that one refuses 64-bit integers, which label maps often are.
+    turn = nib.io_orientation(volume.affine)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.array.shape)
+    return Volume(nib.apply_orientation(volume.array, turn), affine)
 
 
 def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:

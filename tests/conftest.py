@@ -129,3 +129,17 @@ def tiny_config() -> Callable[..., RunConfig]:
         return parse_config(content, "tests")
 
     return make
+
+
+OVERRIDE_REASON = "A test on phantoms: nobody was scanned, so nobody needs protection"
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with all six stages finished, at the smallest size, released by override."""
+    from pipeline.runner import run_stages
+
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    content = {name: dict(section) for name, section in TINY.items()}
+    run_stages(parse_config({**content, "export": {"override_reason": OVERRIDE_REASON}}, "tests"), run_dir)
+    return run_dir

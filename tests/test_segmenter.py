@@ -150,7 +150,7 @@ def test_batches_hold_the_synthetic_share_on_average(config, real, synthetic):
 def test_half_of_the_slices_have_tumour_at_least(config, real, synthetic):
     plan = plan_of(config, real, synthetic, "real")
     scan, labels = ArmSampler(plan.arm, ScanPool(real.modalities), plan.window).draw(200, numpy_stream(1))
-    assert scan.shape == (200, 4, 16, 16)
+    assert scan.shape == (200, 4, 18, 16)
     assert float(scan.min()) == -1.0
     assert float(scan.max()) <= 1.0
     # Half on purpose, and of the other half 2 of the 4 slices with brain: .75, SD .03
@@ -307,6 +307,8 @@ def check_outputs(folder, config, recorder):
         assert (folder / "figures" / f"{name}.png").is_file()
     assert [step for step, _ in recorder.values["real-aug/dice_val"]] == [2, 4]
     assert len(recorder.tables["arms"]) == 5
+    # Four steps teach nothing, and the summary says so.
+    assert "has not been learnt in" in gain["summary"]
 
 
 @pytest.mark.parametrize("missing", ["train", "val", "test"])

@@ -64,7 +64,7 @@ def permuted_membership(name: str, title: str, value: float, permuted: NDArray[n
         f"{title}, membership dealt out at random",
         f"mean AUC .50 within {tolerance:.3f}",
         f"mean {mean:.3f}, 95% of {len(permuted)} between {low:.2f} and {high:.2f} (true membership: {value:.2f})",
-        abs(mean - 0.5) <= tolerance,
+        bool(abs(mean - 0.5) <= tolerance),
     )
 
 

@@ -31,6 +31,8 @@ from pipeline.seeds import derive_seed
 MAIN_ARM: ArmName = "real-syn-aug"
 # A training whose Dice on val still rose by more than this at the last validation has not seen its plateau.
 PLATEAU_TOLERANCE = 0.01
+# A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
+MIN_DICE_LEARNT = 0.05
 SCORE_COLUMNS = ("arm", "seed", "patient", "region", "metric", "value")
 
 
@@ -236,5 +238,13 @@ def _table_row(arm: dict[str, Any]) -> dict[str, Any]:
 
 
 def _warn(findings: Findings) -> list[str]:
-    rising = [arm.name for arm in findings.experiment.arms if not has_plateau(findings.dice_val(arm.name))]
-    return [f"No plateau on val yet in {', '.join(rising)}: more steps may change this."] if rising else []
+    """Say where the segmenters are too little trained for their differences to mean much."""
+    arms = [arm.name for arm in findings.experiment.arms]
+    rising = [name for name in arms if not has_plateau(findings.dice_val(name))]
+    warnings = [f"No plateau on val yet in {', '.join(rising)}: more steps may change this."] if rising else []
+    for region in findings.experiment.real.scheme.regions:
+        summaries = {name: findings.summary(name, region, PRESENT_METRIC) for name in arms}
+        missed = [name for name, summary in summaries.items() if summary and summary.mean < MIN_DICE_LEARNT]
+        if missed:
+            warnings.append(f"{region} has not been learnt in {', '.join(missed)}: train longer before comparing it.")
+    return warnings

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.cohort import open_cohort, read_tsv, write_json
-from pipeline.errors import DataError
+from pipeline.cohort import digest_file, open_cohort, read_tsv, write_json
+from pipeline.errors import DataError, GateRefused
 from pipeline.export.bids import write_bids
 from pipeline.export.card import Release, describe_croissant, public_audit, write_card, write_license
 from pipeline.export.gate import GateDecision, decide, read_audit, release_digests
@@ -31,6 +31,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     config = context.config.export
     released = release_digests(context.folder("train") / WEIGHTS_FILE, context.folder("generate"))
+    check_audit_unchanged(context)
     audit = read_audit(context.folder("audit") / AUDIT_FILE)
     decision = decide(audit, released, config.override_reason)
     context.tracker.tags({"verdict": decision.verdict, "override": "yes" if decision.overridden else "no"})
@@ -55,6 +56,20 @@ def run(context: StageContext) -> dict[str, Any]:
             "none; was a file changed while it was written? Run the export again"
         )
     return _record(context, decision, result.n_files)
+
+
+def check_audit_unchanged(context: StageContext) -> None:
+    """Refuse an audit that is not what the stage wrote; the checksum in its record finds edits, not forgers.
+
+    Raises
+    ------
+    GateRefused
+        If ``audit.json`` has changed since.
+    """
+    path = context.folder("audit") / AUDIT_FILE
+    recorded = context.done("audit").get("files", {}).get(AUDIT_FILE)
+    if recorded is not None and path.is_file() and digest_file(path) != recorded:
+        raise GateRefused(f"privacy gate: {path.name} was changed after the audit wrote it; run the audit again")
 
 
 def write_pages(release: Release, out: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError
-from pipeline.labels import MODALITIES, LabelScheme
+from pipeline.labels import MODALITIES, TUMOR_CLASSES, LabelScheme
 
 
 class _Closed(BaseModel):
@@ -86,7 +86,29 @@ class Manifest(_Closed):
         unknown = [name for name in (self.images if nifti else self.series) if name not in MODALITIES]
         if unknown:
             raise ValueError(f"modalities: expected some of {', '.join(MODALITIES)}, got {', '.join(unknown)}")
-        for expression in (self.subject, *self.segments.values()):
+        files = [rule.file for rule in (*self.images.values(), self.tumor, self.brain_mask) if rule is not None]
+        if any("{subject}" not in file for file in files):
+            raise ValueError(f"files: expected {{subject}} in each, got {', '.join(files)}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_known_and_apart(self) -> Self:
+        unknown = [name for name in (*self.labels, *self.segments) if name not in TUMOR_CLASSES]
+        if unknown:
+            raise ValueError(f"classes: expected some of {', '.join(TUMOR_CLASSES)}, got {', '.join(unknown)}")
+        values = [value for members in self.labels.values() for value in members]
+        if 0 in values:
+            raise ValueError("labels: 0 is background, no class")
+        double = sorted({value for value in values if values.count(value) > 1})
+        if double:
+            raise ValueError(f"labels: {double[0]} means two classes; expected one")
+        return self
+
+    @model_validator(mode="after")
+    def _expressions_compile(self) -> Self:
+        rules = [rule for rule in (*self.series.values(), self.tumor_series) if rule is not None]
+        in_rules = [expression for rule in rules for expression in (rule.description, rule.exclude)]
+        for expression in (self.subject, *self.segments.values(), *in_rules):
             try:
                 re.compile(expression)
             except re.error as error:
@@ -138,7 +160,7 @@ def load_manifest(name: str) -> Manifest:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Manifest.model_validate(content)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"manifest {name}: not YAML: {' '.join(str(error).split())}; correct the file") from error
     except ValidationError as error:
         problems = "\n".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())

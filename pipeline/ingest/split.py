@@ -65,7 +65,10 @@ def read_split_file(path: Path, person_of: Mapping[str, str]) -> dict[str, str]:
     """
     if not path.is_file():
         raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
-    rows = read_tsv(path)
+    try:
+        rows = read_tsv(path)
+    except UnicodeDecodeError as error:
+        raise ConfigError("ingest.split_file: not UTF-8; expected a table as text; save it anew") from error
     if not rows or not {"subject", "split"} <= set(rows[0]):
         raise ConfigError("ingest.split_file: expected columns subject and split, separated by tabs; correct the file")
     sides: dict[str, str] = {}

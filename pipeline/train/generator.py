@@ -108,7 +108,9 @@ class Generator(nn.Module):
         features = self.stem(_with_style(pyramid[-1], style))
         for level, block, field in zip(range(self.config.levels, -1, -1), self.blocks, noise, strict=True):
             if level < self.config.levels:
-                features = F.interpolate(features, scale_factor=2.0, mode="nearest")
+                # Linear, not nearest: the latter prints its grid on the scan.
+                mode = "bilinear" if self.config.dimensions == 2 else "trilinear"
+                features = F.interpolate(features, scale_factor=2.0, mode=mode, align_corners=False)
             features = block(features, pyramid[level], style, field)
         image = torch.tanh(self.head(F.leaky_relu(features, 0.2)))
         brain = 1.0 - self.centre_classes(condition)[:, :1]

@@ -1,0 +1,252 @@
+"""Config: every shipped file loads, and a wrong one is refused in words that help."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import RunConfig, dump_config, flatten_config, load_config, parse_config
+from pipeline.errors import ConfigError
+from pipeline.ingest.manifest import load_manifest
+
+REPOSITORY = Path(__file__).parent.parent
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+MANIFESTS = sorted((REPOSITORY / "data_manifests").glob("*.yaml"))
+
+
+def load_text(tmp_path, text, *overrides):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, overrides)
+
+
+def refusal(tmp_path, text, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text, *overrides)
+    return str(caught.value)
+
+
+def test_there_are_configs_and_manifests_to_load():
+    assert {"demo", "brats-quick", "brats-2d"} <= {path.stem for path in CONFIGS}
+    needed = {"phantom", "phantom-dicom", "brats2018", "brats2021", "brats2023", "msd-task01", "dicom"}
+    assert needed <= {path.stem for path in MANIFESTS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_shipped_config_loads_and_survives_being_written_out(path):
+    config = load_config(path)
+    assert load_manifest(config.ingest.manifest).modalities
+    assert parse_config(yaml.safe_load(dump_config(config)), "again") == config
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_each_shipped_manifest_loads_by_name_and_by_path(path):
+    manifest = load_manifest(path.stem)
+    assert manifest == load_manifest(str(path))
+    assert manifest.modalities == ("t1", "t1ce", "t2", "flair")
+    assert manifest.scheme.tumor == ("necrotic_core", "oedema", "enhancing")
+    assert manifest.license
+    assert manifest.citation
+
+
+def test_every_field_is_described():
+    def undescribed(model, path):
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from undescribed(field.annotation, f"{path}{name}.")
+            elif not field.description:
+                yield f"{path}{name}"
+
+    assert list(undescribed(RunConfig, "")) == []
+
+
+def test_a_misspelt_key_is_named_with_its_path_and_the_nearest_known_key(tmp_path):
+    message = refusal(tmp_path, "train: {stpes: 10}")
+    assert "train.stpes: unknown key; did you mean `steps`?" in message
+    message = refusal(tmp_path, "ingest: {split: {trian: 0.6}}")
+    assert "ingest.split.trian: unknown key; did you mean `train`?" in message
+
+
+def test_an_unknown_section_is_refused_and_the_known_ones_are_listed(tmp_path):
+    assert "evalute: unknown key; did you mean `evaluate`?" in refusal(tmp_path, "evalute: {}")
+    message = refusal(tmp_path, "xyzzy: {}")
+    assert "xyzzy: unknown key; known keys: run, ingest, train, generate, audit, evaluate, export" in message
+
+
+def test_a_wrong_type_is_named_with_path_what_was_expected_and_what_came(tmp_path):
+    message = refusal(tmp_path, "train: {steps: many}")
+    assert "train.steps:" in message
+    assert "valid integer" in message
+    assert "got 'many'" in message
+
+
+def test_all_problems_are_listed_at_once(tmp_path):
+    message = refusal(tmp_path, "train: {stepz: 1, batch_size: -1}\ncompute: {accelerator: quantum}")
+    assert "train.stepz" in message
+    assert "train.batch_size" in message
+    assert "compute.accelerator" in message
+    assert "'cuda'" in message
+
+
+@pytest.mark.parametrize("text", ["1e-4", "0.0001", "1.0e-4", "'1e-4'"])
+def test_an_exponent_is_a_number_however_it_is_written(tmp_path, text):
+    # YAML 1.1 takes 1e-4 for text.
+    assert load_text(tmp_path, f"train: {{learning_rate_generator: {text}}}").train.learning_rate_generator == 1e-4
+
+
+def test_overrides_win_over_the_file_and_reach_nested_and_new_sections(tmp_path):
+    config = load_text(
+        tmp_path,
+        "train: {steps: 10}",
+        "train.steps=20",
+        "generate.label_sources={recombine: 1.0, atlas: 0.0}",
+        "ingest.split.train=0.5",
+        "ingest.split.val=0.25",
+        "export.override_reason='told: so'",
+        "ingest.size_voxels=[32, 32, 32]",
+    )
+    assert config.train.steps == 20
+    assert config.generate.label_sources == {"recombine": 1.0, "atlas": 0.0}
+    assert config.ingest.split.model_dump() == {"train": 0.5, "val": 0.25, "test": 0.25}
+    assert config.export.override_reason == "told: so"
+    assert config.ingest.size_voxels == (32, 32, 32)
+
+
+def test_an_override_may_fill_a_section_that_the_file_leaves_empty(tmp_path):
+    assert load_text(tmp_path, "train:\nrun: {seed: 3}", "train.steps=20").train.steps == 20
+
+
+@pytest.mark.parametrize("override", ["train.steps", "steps=3", ".steps=3", "train.=3"])
+def test_an_override_that_is_no_key_and_value_is_refused(tmp_path, override):
+    assert f"--set {override}: expected section.key=value" in refusal(tmp_path, "{}", override)
+
+
+def test_an_override_below_a_value_is_refused(tmp_path):
+    assert "steps is a value, not a section" in refusal(tmp_path, "train: {steps: 3}", "train.steps.more=1")
+
+
+def test_an_override_that_is_no_yaml_is_refused(tmp_path):
+    assert "not YAML; put it in quotes" in refusal(tmp_path, "{}", "export.title=a: b: [")
+
+
+def test_a_misspelt_override_is_refused_like_a_misspelt_key(tmp_path):
+    assert "did you mean `n_cases`?" in refusal(tmp_path, "{}", "generate.n_case=3")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b", "just text", "3"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    assert "expected sections such as `train:`" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("content", [b"train: {steps: [", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_yaml_is_refused(tmp_path, content):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("text", ["train: 3", "train: {steps: null}", "3: 4", "train: {3: 4}"])
+def test_odd_shapes_are_refused_too(tmp_path, text):
+    assert len(refusal(tmp_path, text).splitlines()) == 1
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"not found; expected a YAML file such as configs/demo\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_an_empty_file_means_defaults(tmp_path):
+    assert load_text(tmp_path, "") == RunConfig()
+
+
+def test_a_grid_that_the_generator_cannot_halve_is_refused(tmp_path):
+    text = "train: {levels: 3}\ningest: {size_voxels: [64, 60, 33]}"
+    message = refusal(tmp_path, text)
+    assert "2^train.levels = 8" in message
+    assert "(64, 60)" in message
+    # In 2D the third axis is not seen by the network.
+    load_text(tmp_path, text.replace("60", "56"))
+    assert "(64, 56, 33)" in refusal(tmp_path, text.replace("60", "56").replace("{levels", "{dimensions: 3, levels"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ingest: {split: {train: 0.7}}", "ingest.split: expected shares that sum to 1"),
+        ("generate: {label_sources: {atlas: 0.4}}", "shares that sum to 1"),
+        ("generate: {volume_edges_ml: [5, 25, 25, 60]}", "four increasing volumes"),
+        ("audit: {n_references: 3}", "an even number"),
+        ("evaluate: {arms: [real, syn]}", "baseline: expected one of the arms real, syn"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(tmp_path, text, words):
+    assert words in refusal(tmp_path, text)
+
+
+def test_flat_parameters_hold_no_path_and_no_address(tmp_path):
+    config = load_text(
+        tmp_path,
+        "ingest: {source: /home/someone/scans, manifest: /home/someone/m.yaml, key_file: /home/someone/key,"
+        " split_file: /home/someone/s.tsv}\n"
+        "tracking: {uri: 'http://host:5000'}\ncompute: {scheduler: 'tcp://host:8786'}",
+    )
+    flat = flatten_config(config)
+    assert flat["train.steps"] == "20000"
+    assert flat["ingest.size_voxels"] == "160, 192, 160"
+    assert flat["ingest.split.train"] == "0.6"
+    assert not [text for text in flat.values() if "/" in text or "host" in text or "someone" in text]
+    assert "" not in flat.values()
+
+
+MANIFEST = """
+name: mine
+license: mine
+citation: mine
+format: nifti
+subject: 'P\\d+'
+images: {t1: '{subject}_t1.nii'}
+tumor: '{subject}_seg.nii'
+labels: {oedema: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("format: nifti", "format: nifty", "format"),
+        ("name: mine", "nmae: mine", "nmae"),
+        ("{t1: '{subject}_t1.nii'}", "{pet: '{subject}_t1.nii'}", "expected some of t1, t1ce, t2, flair, got pet"),
+        ("labels: {oedema: 1}", "", "format nifti needs labels"),
+        ("labels: {oedema: 1}", "labels: {cyst: 1}", "cyst"),
+        ("labels: {oedema: 1}", "labels: {oedema: 0}", "0 is background"),
+        ("labels: {oedema: 1}", "labels: {oedema: 1, enhancing: [2, 1]}", "1 means two classes"),
+        ("'P\\d+'", "'P(\\d+'", "regular expression"),
+        ("'{subject}_t1.nii'", "'t1.nii'", "{subject}"),
+        ("name: mine", "name: [", "not YAML"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_in_words(tmp_path, old, new, words):
+    path = tmp_path / "mine.yaml"
+    assert old in MANIFEST
+    path.write_text(MANIFEST)
+    assert load_manifest(str(path)).scheme.tumor == ("oedema",)
+    path.write_text(MANIFEST.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_manifest(str(path))
+    assert words in str(caught.value)
+
+
+def test_a_series_rule_that_is_no_regular_expression_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    text = (REPOSITORY / "data_manifests" / "phantom-dicom.yaml").read_text()
+    for old, new in (("'^T2 AX'", "'^T2 (AX'"), ("'TUMOR SEG'", "'TUMOR [SEG'"), ("exclude: 'GAD'", "exclude: '*GAD'")):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ConfigError, match="regular expression"):
+            load_manifest(str(path))
+
+
+def test_a_manifest_that_is_not_there_is_answered_with_the_shipped_names():
+    with pytest.raises(ConfigError, match=r"bratz not found; .*brats2018, brats2021, brats2023"):
+        load_manifest("bratz")
