@@ -250,7 +250,10 @@ class MlflowSink:
             return
         local = self._uri.startswith("sqlite:")
         location = (self._run_dir.parent / "mlartifacts").resolve().as_uri() if local else None
-        self._experiment_id = self._client.create_experiment(self._config.experiment, artifact_location=location)
+        # The tag opens the pages for trainings rather than those for language models.
+        self._experiment_id = self._client.create_experiment(
+            self._config.experiment, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
+        )
 
     def _send_events(self, pending: Sequence[tuple[int, Event]], state: dict[str, Any]) -> None:
         """Send events in order; runs of metrics go as one batch; the state is saved behind each event sent."""
@@ -286,7 +289,7 @@ class MlflowSink:
         elif kind in ("stage_start", "stage_kept"):
             self._start_child(event, state)
         elif kind == "stage_end":
-            self._end_child(state["children"][stage], event)
+            self._end_child(state, event)
         elif kind == "run_end":
             status = "FINISHED" if event["status"] == "finished" else "FAILED"
             self._client.set_terminated(state["parent"], status, end_time=event["time"])
@@ -309,6 +312,8 @@ class MlflowSink:
         new = {key: value for key, value in event["parameters"].items() if key not in logged}
         changed = [key for key, value in event["parameters"].items() if logged.get(key, value) != value]
         if not state["parent"] or changed:
+            for run_id in (*state["children"].values(), state["parent"]):
+                self._end_if_running(run_id, event["time"])
             state["parent"] = self._create_run(event["name"], event["time"], {})
             state["children"] = {}
             logged.clear()
@@ -325,18 +330,28 @@ class MlflowSink:
         tags = {"mlflow.parentRunId": state["parent"], "stage": stage, "fingerprint": event["fingerprint"][:12]}
         if "code" in event:
             tags["code_version"] = event["code"]
+        self._end_if_running(state["children"].get(stage, ""), event["time"])
         run_id = self._create_run(stage, event["time"], tags)
         state["children"][stage] = run_id
         if event["event"] == "stage_start":
             self._log_parameters(run_id, event["parameters"])
             return
         self._client.set_tag(run_id, "kept", "true")
-        self._end_child(run_id, {**event, "status": "finished"})
+        self._end_child(state, {**event, "status": "finished"})
 
-    def _end_child(self, run_id: str, event: Event) -> None:
+    def _end_if_running(self, run_id: str, time_ms: int) -> None:
+        """Mark a run as killed that never got to say how it ended."""
+        if run_id and self._client.get_run(run_id).info.status == "RUNNING":
+            self._client.set_terminated(run_id, "KILLED", end_time=time_ms)
+
+    def _end_child(self, state: dict[str, Any], event: Event) -> None:
+        """Log the summary, on the whole run too, and end the child."""
+        run_id = state["children"][event["stage"]]
         for key, value in event["summary"].items():
             if isinstance(value, int | float):
                 self._client.log_metric(run_id, f"summary/{key}", value, timestamp=event["time"])
+                name = f"{event['stage']}/{key}"
+                self._client.log_metric(state["parent"], name, value, timestamp=event["time"])
             else:
                 self._client.set_tag(run_id, key, str(value))
         self._client.set_tag(run_id, "status", event["status"])

@@ -1,4 +1,4 @@
-"""The generator: one definition for 2D and 3D, modulation that knows nothing of a lesion's size, patches like wholes."""
+"""The generator: one definition for 2D and 3D, modulation blind to a lesion's size, patches like wholes."""
 
 from collections.abc import Callable
 

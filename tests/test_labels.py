@@ -1,5 +1,7 @@
 """Label scheme: classes, regions, the condition, translation from a source."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def test_a_region_is_the_union_of_its_classes(drawn):
 def test_enhancing_lies_in_core_and_core_in_whole_tumour(drawn):
     scheme, _, tumor = drawn
     masks = [scheme.region_mask(tumor, region) for region in ("ET", "TC", "WT") if region in scheme.regions]
-    for inner, outer in zip(masks, masks[1:], strict=False):
+    for inner, outer in itertools.pairwise(masks):
         assert not (inner & ~outer).any()
     np.testing.assert_array_equal(masks[-1], tumor > 0)
 

@@ -88,7 +88,7 @@ def test_holm_is_as_by_hand() -> None:
 def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_order(p_values: list[float]) -> None:
     adjusted = holm(p_values)
     for p, q in zip(p_values, adjusted, strict=True):
-        assert p <= q <= min(1.0, p * len(p_values)) or q == pytest.approx(max(adjusted))
+        assert p <= q <= min(1.0, p * len(p_values))
     assert [adjusted[i] for i in np.argsort(p_values)] == sorted(adjusted)
 
 
@@ -118,18 +118,18 @@ def test_hanley_mcneil_is_as_by_hand() -> None:
     assert hanley_mcneil(1.0, 5, 5) == 0.0
 
 
-def test_bca_equals_scipy_on_a_skewed_mean() -> None:
+def test_bca_equals_scipy_s_on_a_skewed_mean() -> None:
     sample = rng(1).exponential(size=30)
-    picks = rng(2).integers(30, size=(4000, 30))
+    result = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="BCa", rng=rng(3))
+    draws = result.bootstrap_distribution
     jackknife = np.array([np.delete(sample, i).mean() for i in range(30)])
-    low, high = bca_interval(float(sample.mean()), sample[picks].mean(axis=1), jackknife, 0.05)
-    expected = stats.bootstrap((sample,), np.mean, n_resamples=4000, method="BCa", rng=rng(3)).confidence_interval
-    width = expected.high - expected.low
-    assert low == pytest.approx(expected.low, abs=0.04 * width)
-    assert high == pytest.approx(expected.high, abs=0.04 * width)
-    percentile = np.quantile(sample[picks].mean(axis=1), [0.025, 0.975])
-    assert low > percentile[0] + 0.02 * width
-    assert high > percentile[1] + 0.02 * width
+    low, high = bca_interval(float(sample.mean()), draws, jackknife, 0.05)
+    expected = result.confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=2e-3)
+    # Right-skewed: both ends lie above the percentile interval's, or the corrections would do nothing.
+    percentile = np.quantile(draws, [0.025, 0.975])
+    assert low > percentile[0] * 1.01
+    assert high > percentile[1] * 1.01
 
 
 @pytest.mark.parametrize("truth", [0.5, 0.7])
@@ -196,7 +196,9 @@ def test_no_more_false_alarms_than_allowed(a: NDArray[np.float64], b: NDArray[np
 
 def test_rates_that_the_cohort_cannot_certify_are_called_unresolved() -> None:
     member = rng(1).normal(size=5)
-    resolved = {n: [tpr_at_fpr(member, rng(n).normal(size=n), f, 0.05)["resolved"] for f in FPR_LEVELS] for n in (28, 29)}
+    resolved = {
+        n: [tpr_at_fpr(member, rng(n).normal(size=n), f, 0.05)["resolved"] for f in FPR_LEVELS] for n in (28, 29)
+    }
     assert resolved == {28: [False, False, False], 29: [True, False, False]}
     assert tpr_at_fpr(member, rng(2).normal(size=299), 0.01, 0.05)["resolved"] is True
 

@@ -83,7 +83,7 @@ def planted_copies(
     for case in chosen:
         images = np.stack([np.asarray(case.image(name), np.float32) for name in reference.modalities])
         brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
-        changed, mask = construct_copy(images, brain, stream)
+        changed, mask = construct_copy(images, brain, spacing_mm, stream)
         copies += [embed_scan(changed, mask, spacing_mm), embed_scan(changed[:, ::-1], mask[::-1], spacing_mm)]
     synthetic = np.concatenate([embed_synthetic(release, reference), np.stack(copies)])
     others = embed_reference(release, reference)

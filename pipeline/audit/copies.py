@@ -19,7 +19,7 @@ from pipeline.seeds import numpy_stream
 N_CONSTRUCTIONS = 4
 N_SUBSAMPLES = 200
 NOISE_SD = 30.0
-MAX_SHIFT_VOXELS = 1.0
+MAX_SHIFT_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def find_copies(members: Targets, nonmembers: Targets, release: Release, referen
 
 
 def construct_copy(
-    images: NDArray[np.float32], brain: NDArray[np.bool_], stream: np.random.Generator
+    images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float, stream: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Make a copy that a leaking generator might make: shifted, rescaled, noisy, maybe mirrored.
 
@@ -87,9 +87,11 @@ def construct_copy(
     ----------
     images : ndarray, (modalities, x, y, z), float32 in [0, 1000]
     brain : ndarray, (x, y, z), bool
+    spacing_mm : float
     stream : numpy.random.Generator
     """
-    shift = stream.uniform(-MAX_SHIFT_VOXELS, MAX_SHIFT_VOXELS, 3)
+    # A length, not voxels: else copies would be as good as lost on a coarse grid and too easy to see on a fine one.
+    shift = stream.uniform(-MAX_SHIFT_MM, MAX_SHIFT_MM, 3) / spacing_mm
     moved = np.stack([ndimage.shift(image, shift, order=1) for image in images])
     mask = ndimage.shift(brain.astype(np.float32), shift, order=1) > 0.5
     gain = stream.uniform(0.85, 1.15, (len(images), 1, 1, 1))
@@ -104,7 +106,9 @@ def _copy_similarities(case: Case, index: int, reference: Reference, release: Re
     brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
     original = np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
     stream = numpy_stream(reference.seed, "construct", index)
-    copies = [embed_scan(*construct_copy(images, brain, stream), spacing_mm) for _ in range(N_CONSTRUCTIONS)]
+    copies = [
+        embed_scan(*construct_copy(images, brain, spacing_mm, stream), spacing_mm) for _ in range(N_CONSTRUCTIONS)
+    ]
     return [float((original @ copy).max()) for copy in copies]
 
 

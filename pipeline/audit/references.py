@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.targets import Attack, Reference, Release
+from pipeline.audit.targets import Attack, Reference, Release, unlabelled
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
 from pipeline.generate.stage import generate_cohort
@@ -129,10 +129,13 @@ def _score_one(
     shutil.rmtree(synthetic_folder, ignore_errors=True)
     generate_cohort(generator, cohort, members, config.generate, config.compute, seed, synthetic_folder)
     release = Release(open_cohort(synthetic_folder), load_generator(folder))
-    found = {name: attack(persons, release, reference).tolist() for name, attack in attacks.items()}
+    found = {name: attack(unlabelled(persons), release, reference).tolist() for name, attack in attacks.items()}
     shutil.rmtree(synthetic_folder)
     shutil.rmtree(folder / "checkpoints")
-    write_json(mark, found)
+    # Renamed when whole: a mark torn by a kill would count as a finished reference.
+    temporary = folder / "writing.tmp"
+    write_json(temporary, found)
+    temporary.replace(mark)
     return found
 
 

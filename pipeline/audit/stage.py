@@ -26,7 +26,7 @@ from pipeline.audit.statistics import (
     smallest_detectable_auc,
     tpr_at_fpr,
 )
-from pipeline.audit.targets import Attack, Reference, Release
+from pipeline.audit.targets import Attack, Reference, Release, unlabelled
 from pipeline.audit.verdict import AttackFigure, Verdict, decide
 from pipeline.cohort import Case, digest_file, digest_of, digest_tree, open_cohort, write_json
 from pipeline.config import AuditSection
@@ -121,7 +121,7 @@ def attack_target(
     inside = np.isin([case.subject for case in targets], [case.subject for case in members])
     outcomes = []
     for name, attack in ATTACKS.items():
-        scores = attack(targets, release, reference)
+        scores = attack(unlabelled(targets), release, reference)
         order = {case.subject: score for case, score in zip(targets, scores, strict=True)}
         member = np.array([order[case.subject] for case in members])
         outcomes.append(Outcome(name, member, np.array([order[case.subject] for case in nonmembers])))

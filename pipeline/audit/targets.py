@@ -6,12 +6,12 @@ members and non-members are treated alike.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cohort import Case, Cohort
+from pipeline.cohort import UNKNOWN, Case, Cohort
 from pipeline.labels import LabelScheme
 from pipeline.train.generator import Generator
 
@@ -57,3 +57,8 @@ class Reference:
 
 Targets = Sequence[Case]
 Attack = Callable[[Targets, Release, Reference], NDArray[np.float64]]
+
+
+def unlabelled(cases: Targets) -> tuple[Case, ...]:
+    """Return the cases without what the cohort's table says of them, the side of the split above all."""
+    return tuple(replace(case, source=UNKNOWN, split=UNKNOWN, attributes={}) for case in cases)

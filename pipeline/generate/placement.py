@@ -85,7 +85,7 @@ def place_tumor(
     Raises
     ------
     CaseError
-        If no place holds at least 90% of it.
+        If no place holds at least 90% of it, or the hemisphere has neither grey nor white matter.
     """
     cells = np.argwhere(tumor_map > 0)
     centre = np.rint(cells.mean(axis=0)).astype(int)
@@ -94,7 +94,7 @@ def place_tumor(
     on_left = admitted[:, 0] < middle
     admitted = admitted[on_left if hemisphere == HEMISPHERES[0] else ~on_left]
     best_inside, best_move = 0.0, np.zeros(3, int)
-    for index in stream.integers(len(admitted), size=N_PLACES):
+    for index in stream.integers(len(admitted), size=N_PLACES if len(admitted) else 0):
         move = admitted[index] - centre
         moved = cells + move
         on_grid = ((moved >= 0) & (moved < tissue_map.shape)).all(axis=1)

@@ -77,8 +77,8 @@ def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
 
 
 def read_series(root: Path) -> list[Series]:
-    """Group all DICOM files below a folder by SeriesInstanceUID; other files are passed over."""
-    series: dict[str, Series] = {}
+    """Group all DICOM files below a folder by patient, study and series; other files are passed over."""
+    series: dict[tuple[str, str, str], Series] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER_TAGS)
@@ -87,15 +87,18 @@ def read_series(root: Path) -> list[Series]:
         uid = str(header.get("SeriesInstanceUID", ""))
         if not uid:
             continue
-        if uid not in series:
-            series[uid] = Series(
-                subject=str(header.get("PatientID", "")),
-                study=str(header.get("StudyInstanceUID", "")),
+        subject, study = str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))
+        # A UID that two patients share, by a tool's fault, must not mix them.
+        key = (subject, study, uid)
+        if key not in series:
+            series[key] = Series(
+                subject=subject,
+                study=study,
                 modality=str(header.get("Modality", "")),
                 description=str(header.get("SeriesDescription", "")),
                 contrast=bool(str(header.get("ContrastBolusAgent", "")).strip()),
             )
-        series[uid].files.append(path)
+        series[key].files.append(path)
     return list(series.values())
 
 
@@ -155,8 +158,11 @@ def convert_series(files: Sequence[Path]) -> Volume:
         source, target = Path(folder, "in"), Path(folder, "out")
         source.mkdir()
         target.mkdir()
-        for number, path in enumerate(files):
-            (source / f"{number:06d}.dcm").symlink_to(path.resolve())
+        if len({_read_rescale(path) for path in files}) > 1:
+            _write_with_one_rescale(files, source)
+        else:
+            for number, path in enumerate(files):
+                (source / f"{number:06d}.dcm").symlink_to(path.resolve())
         command = [_dcm2niix(), "-b", "n", "-z", "n", "-p", "n", "-f", "volume", "-o", str(target), str(source)]
         try:
             result = subprocess.run(command, capture_output=True, timeout=CONVERSION_TIMEOUT_S, check=False)
@@ -171,6 +177,37 @@ def convert_series(files: Sequence[Path]) -> Volume:
         volume = load_volume(volumes[0])
         # The file goes with the folder: what was memory-mapped has to be read now.
         return Volume(np.array(volume.array), volume.affine)
+
+
+def _read_rescale(path: Path) -> tuple[float, float]:
+    """Return slope and intercept of a file; 1 and 0 where it has none."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["RescaleSlope", "RescaleIntercept"])
+        return float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+    except (InvalidDicomError, OSError, ValueError, TypeError):
+        # dcm2niix judges whether the file is of use.
+        return 1.0, 0.0
+
+
+def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
+    """Write copies of slices on one scale: dcm2niix applies the first slice's slope and intercept to all of them."""
+    try:
+        slices = [pydicom.dcmread(path) for path in files]
+        values = [
+            item.pixel_array * float(item.get("RescaleSlope", 1)) + float(item.get("RescaleIntercept", 0))
+            for item in slices
+        ]
+    except Exception as error:  # pydicom and its decoders raise many types on damaged pixels
+        raise CaseError(
+            f"unreadable DICOM series ({type(error).__name__}); expected whole slices; export it anew"
+        ) from error
+    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+    slope = max(high - low, 1e-6) / np.iinfo(np.uint16).max
+    for number, (item, value) in enumerate(zip(slices, values, strict=True)):
+        item.RescaleSlope, item.RescaleIntercept = f"{slope:.10g}", f"{low:.10g}"
+        stored = np.rint((value - low) / slope).clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
+        item.set_pixel_data(stored, str(item.PhotometricInterpretation), 16)
+        item.save_as(folder / f"{number:06d}.dcm")
 
 
 def read_segmentation(path: Path, manifest: Manifest) -> Volume:
@@ -197,7 +234,7 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
     try:
         segmentation = highdicom.seg.segread(path)
         descriptions = [segmentation.get_segment_description(n) for n in segmentation.segment_numbers]
-        volume = segmentation.get_volume(combine_segments=True, dtype=np.uint8, rtol=1e-3, atol=1e-3)
+        volume = segmentation.get_volume(combine_segments=True, dtype=np.uint8)
         image = volume.to_nibabel()
     except Exception as error:  # highdicom and pydicom raise many types on files that break the standard
         raise CaseError(

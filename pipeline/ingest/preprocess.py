@@ -79,7 +79,8 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
     Raises
     ------
     CaseError
-        If a file is unreadable, holds NaN, has too few slices, or label map and images do not share a grid.
+        If a file is unreadable, holds NaN, has too few slices or no contrast, or label map and images do not share a
+        grid.
     """
     images: dict[str, Volume] = {}
     for name in manifest.modalities:
@@ -95,7 +96,12 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
     tumor = place_on_grid(read_tumor(case, manifest), reference)
     if not tumor.array.any():
         raise CaseError("empty label map; expected some tumour; check the annotation")
-    return LoadedCase(images, tumor, find_brain(case, manifest, images))
+    brain = find_brain(case, manifest, images)
+    for name, volume in images.items():
+        # Here, not after resampling: that one makes shades at the border of a mask.
+        if np.ptp(volume.array[brain.array]) == 0:
+            raise CaseError(f"{name} has one value in the whole brain; expected an image; convert the scan anew")
+    return LoadedCase(images, tumor, brain)
 
 
 def check_image(volume: Volume, name: str, min_slices: int) -> Volume:

@@ -18,6 +18,9 @@ from pipeline.labels import TISSUE_CLASSES, UInt8Array
 DARK_TO_BRIGHT = {"t1": (1, 2, 3), "t1ce": (1, 2, 3), "t2": (3, 2, 1), "flair": (1, 3, 2)}
 BACKGROUND_NOISE = 1e-4
 N4_SHRINK = 2
+# Less than this is no brain that classes could be told apart in.
+MIN_HEALTHY_VOXELS = 100
+MIN_EXTENT_VOXELS = 4
 
 
 def classify_tissue(
@@ -47,14 +50,19 @@ def classify_tissue(
     Raises
     ------
     CaseError
-        If a class is empty: the image has no tissue contrast.
+        If there is next to no healthy brain, or a class is empty: the image has no tissue contrast.
     """
     from dipy.segment.tissue import TissueClassifierHMRF
 
     healthy = brain & ~tumor
     box = ndimage.find_objects(brain.astype(np.uint8))[0]
     inside = healthy[box]
-    # DIPY fills exact zeros with unseeded noise: give it seeded noise instead, so that the same case gives the same map.
+    if int(inside.sum()) < MIN_HEALTHY_VOXELS or min(inside.shape) < MIN_EXTENT_VOXELS:
+        raise CaseError(
+            f"{int(inside.sum())} voxels of healthy brain; expected at least {MIN_HEALTHY_VOXELS}, and "
+            f"{MIN_EXTENT_VOXELS} along each axis; check brain mask and label map"
+        )
+    # DIPY fills exact zeros with unseeded noise: with seeded noise instead the same case gives the same map.
     background = np.random.default_rng(0).uniform(BACKGROUND_NOISE, 2 * BACKGROUND_NOISE, inside.shape)
     values = np.asarray(correct_bias(image[box], inside), np.float64)
     top = np.percentile(values[inside], 99.5)

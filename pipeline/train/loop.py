@@ -1,9 +1,10 @@
 """The training loop: reads top to bottom, goes on from its last checkpoint, ends bit-identical on a CPU."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from lightning.fabric import Fabric
@@ -24,6 +25,7 @@ from pipeline.train.weights import save_generator
 
 ADAM_BETAS = (0.0, 0.9)
 EMA_WARM_UP = 10
+LOSSES_PER_SAMPLE = 10
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,15 @@ class TrainingPlan:
         )
 
 
-Monitor = Callable[[int, Generator, dict[str, float]], None]
+class Monitor(Protocol):
+    """What looks at a training from outside."""
+
+    def record_losses(self, step: int, losses: dict[str, float]) -> None:
+        """Take the mean losses since the last call."""
+
+    def record_samples(self, step: int, generator: Generator) -> None:
+        """Look at what the averaged generator makes."""
+
 
 
 def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = None) -> dict[str, float]:
@@ -78,15 +88,15 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
     folder : Path
         Gets ``generator.safetensors``, ``model.json`` and ``checkpoints/``; a checkpoint found there is gone on from.
     monitor : callable, optional
-        Called every ``monitor_every`` steps and at the end with the step, the averaged generator and the mean losses
-        since the last call.
+        Shown losses ten times as often as samples, which it gets every ``monitor_every`` steps and at the end.
 
     Returns
     -------
     dict of str to float
-        Mean losses of the last interval.
+        Losses of the last step.
     """
     config = plan.config
+    losses_every = max(1, config.monitor_every // LOSSES_PER_SAMPLE)
     fabric = _make_fabric(plan.compute)
     players = _Players(plan, fabric)
     step = load_checkpoint(folder / "checkpoints", players.networks, players.optimizers)
@@ -103,8 +113,10 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
             losses.add(players.play(batch, step))
             step += 1
             is_last = step == config.steps
+            if monitor is not None and (step % losses_every == 0 or is_last):
+                monitor.record_losses(step, losses.take())
             if monitor is not None and (step % config.monitor_every == 0 or is_last):
-                monitor(step, players.averaged, losses.take())
+                monitor.record_samples(step, players.averaged)
             if step % config.checkpoint_every == 0 or is_last:
                 save_checkpoint(folder / "checkpoints", step, players.networks, players.optimizers)
             task.advance(1, losses.note())

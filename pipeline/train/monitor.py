@@ -48,8 +48,12 @@ class HeldOutMonitor:
         self._scheme, self._modalities = scheme, modalities
         self._folder, self._seed, self._tracker = folder, seed, tracker
 
-    def __call__(self, step: int, generator: Generator, losses: dict[str, float]) -> None:
-        """Record the means of losses, held-out figures and a sample grid."""
+    def record_losses(self, step: int, losses: dict[str, float]) -> None:
+        """Record the means of losses."""
+        self._tracker.metrics(losses, step)
+
+    def record_samples(self, step: int, generator: Generator) -> None:
+        """Record held-out figures and a sample grid."""
         rows, figures = [], []
         for number, case in enumerate(self._cases):
             real, fake, where = self._render(generator, case, number)
@@ -58,7 +62,7 @@ class HeldOutMonitor:
         held_out = {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
         name = f"samples/step-{step:06d}.png"
         save_picture(mosaic(rows), self._folder / name)
-        self._tracker.metrics({**losses, **held_out}, step)
+        self._tracker.metrics(held_out, step)
         self._tracker.image("samples", name, step)
 
     def _render(

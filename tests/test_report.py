@@ -1,0 +1,34 @@
+"""The report: what a clinician reads, at any state of a run."""
+
+import json
+import shutil
+from pathlib import Path
+
+from pipeline.report import write_report
+
+
+def test_report_of_an_unfinished_run_says_so(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run / "cohort", tmp_path / "cohort")
+    page = write_report(tmp_path).read_text()
+    assert page.count("Not finished.") == 5
+    assert "nothing may leave the building" in page
+
+
+def test_report_names_an_override_with_its_reason(finished_run: Path) -> None:
+    page = write_report(finished_run).read_text()
+    assert "Released by override" in page
+    assert json.loads((finished_run / "release/manifest.json").read_text())["override"]["reason"] in page
+
+
+def test_report_escapes_what_users_wrote(finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    path = tmp_path / "run/release/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["override"] = {"reason": "<script>alert(1)</script>"}
+    path.write_text(json.dumps(manifest))
+    assert "<script>" not in write_report(tmp_path / "run").read_text()
+
+
+def test_report_shows_unresolved_rates_as_unresolved(finished_run: Path) -> None:
+    page = write_report(finished_run).read_text()
+    assert "0.1%: unresolved" in page
