@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -300,6 +301,19 @@ def test_a_torn_record_counts_as_unfinished(stages, tmp_path):
     path = tmp_path / "run" / "model" / "done.json"
     path.write_text(path.read_text()[:50])
     run_stages(config(), tmp_path / "run", last="train")
+    assert stages.ran() == ["train"]
+
+
+def test_without_an_upstream_result_nothing_after_it_holds_until_it_is_made_again(stages, tmp_path):
+    run_stages(config(), tmp_path / "run")
+    stages.ran()
+    shutil.rmtree(tmp_path / "run" / "model")
+    holding = [stage for stage, plan in plan_stages(config(), tmp_path / "run").items() if plan.holds]
+    assert holding == ["ingest"]
+    with pytest.raises(ConfigError, match="stage train has no finished result"):
+        run_stages(config(), tmp_path / "run", first="evaluate")
+    # Made again from the same inputs it is the same, and so what came after it holds.
+    run_stages(config(), tmp_path / "run")
     assert stages.ran() == ["train"]
 
 
