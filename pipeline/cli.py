@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130
+
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML config, such as configs/demo.yaml.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder; default: runs/<config's name>.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; wins over the config file.")]
@@ -81,9 +83,8 @@ def phantom(
 
     with progress("phantoms", cases) as task:
         write_cohort(out, cases, file_format, seed, spacing_mm, cpu_count(), lambda _: task.advance())
-    say(
-        f"{cases} phantoms in {out}; ingest them with manifest {'phantom' if file_format == 'nifti' else 'phantom-dicom'}"
-    )
+    manifest = "phantom" if file_format == "nifti" else "phantom-dicom"
+    say(f"{cases} phantoms in {out}; ingest them with manifest {manifest}")
 
 
 @app.command()
@@ -133,12 +134,12 @@ def main() -> NoReturn:
         code = app(standalone_mode=False) or 0
     except SynthcohortError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here", 130)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             _fail(error.format_message(), 2)
         raise
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command goes on from here", code)
     sys.exit(code)
 
 

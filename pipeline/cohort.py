@@ -65,6 +65,11 @@ class Case:
         return self.folder / f"sub-{self.subject}_{SUFFIXES.get(name) or MAP_NAMES[name]}.nii"
 
     @property
+    def person(self) -> str:
+        """Pseudonym of the person: one person may have several cases."""
+        return self.attributes.get("person", self.subject)
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities that are present."""
         return tuple(name for name in MODALITIES if self.path(name).is_file())

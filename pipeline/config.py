@@ -222,7 +222,23 @@ class RunConfig(Section):
                 f"ingest.size_voxels: expected multiples of 2^train.levels = {multiple} along the axes that the "
                 f"{self.train.dimensions}D generator sees, got {in_network}"
             )
+        self._check_network_sizes(in_network)
         return self
+
+    def _check_network_sizes(self, in_network: tuple[int, ...]) -> None:
+        patch = self.train.patch_voxels if self.train.dimensions == 3 else None
+        if patch and any(p > n or p % 2**self.train.levels for p, n in zip(patch, in_network, strict=True)):
+            raise ValueError(
+                f"train.patch_voxels: expected multiples of 2^train.levels = {2**self.train.levels}, at most "
+                f"ingest.size_voxels, got {patch}"
+            )
+        # Each layer but the last halves, the second discriminator sees half the resolution, and 3 voxels must be left.
+        smallest = 3 * 2 ** (self.train.discriminator_layers + 1)
+        if min(patch or in_network) < smallest:
+            raise ValueError(
+                f"train.discriminator_layers: {self.train.discriminator_layers} layers need at least {smallest} voxels "
+                f"along each axis, got {patch or in_network}; use fewer layers or a larger grid"
+            )
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

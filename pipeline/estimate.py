@@ -55,12 +55,13 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
 
 
 def _what(stage: str, config: RunConfig, n_cases: int) -> str:
+    segmenter = config.evaluate
     return {
         "ingest": f"about {n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases",
         "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, 2 attacks",
-        "evaluate": f"{len(config.evaluate.arms)} arms x {config.evaluate.n_seeds} seeds of {config.evaluate.steps} steps",
+        "evaluate": f"{len(segmenter.arms)} arms x {segmenter.n_seeds} seeds of {segmenter.steps} steps",
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
     }[stage]
 

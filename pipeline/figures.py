@@ -18,7 +18,8 @@ RgbArray = NDArray[np.uint8]
 PLANES = ("axial", "coronal", "sagittal")
 TILE_PIXELS = 160
 GAP_PIXELS = 2
-# Background, CSF, grey and white matter in greys; necrotic core, oedema, enhancing (Okabe and Ito 2008, colour-blind safe).
+# Background, CSF, grey and white matter in greys; necrotic core, oedema, enhancing (Okabe and Ito 2008: colour-blind
+# safe).
 CONDITION_COLOURS = np.array(
     [[0, 0, 0], [60, 70, 90], [125, 125, 125], [200, 200, 200], [0, 114, 178], [0, 158, 115], [230, 159, 0]], np.uint8
 )

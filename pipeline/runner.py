@@ -235,8 +235,10 @@ def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking)
         tracking.stage_kept(stage, plan.fingerprint, done["summary"])
         return
     say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
-    if _finish_renaming(run_dir, stage, plan.fingerprint):
+    healed = _finish_renaming(run_dir, stage, plan.fingerprint)
+    if healed is not None:
         _say_skipped(stage)
+        tracking.stage_kept(stage, plan.fingerprint, healed["summary"])
         return
     out = _prepare_partial(run_dir, stage, plan.fingerprint)
     tracker = tracking.start_stage(stage, plan.fingerprint, code_version(stage))
@@ -298,14 +300,14 @@ def _finish(stage: str, out: Path, target: Path, value: str, summary: Summary, s
     _rename(out, target)
 
 
-def _finish_renaming(run_dir: Path, stage: str, value: str) -> bool:
-    """Rename a whole result that a kill left under its temporary name; tell whether there was one."""
+def _finish_renaming(run_dir: Path, stage: str, value: str) -> dict[str, Any] | None:
+    """Rename a whole result that a kill left under its temporary name; return its record, None if there was none."""
     out = partial_folder(run_dir, stage)
     done = read_done(out)
     if done is None or done["fingerprint"] != value:
-        return False
+        return None
     _rename(out, run_dir / FOLDERS[stage])
-    return True
+    return done
 
 
 def _rename(out: Path, target: Path) -> None:

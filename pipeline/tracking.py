@@ -252,7 +252,9 @@ class MlflowSink:
         location = (self._run_dir.parent / "mlartifacts").resolve().as_uri() if local else None
         # The tag opens the pages for trainings rather than those for language models.
         self._experiment_id = self._client.create_experiment(
-            self._config.experiment, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
+            self._config.experiment,
+            artifact_location=location,
+            tags={"mlflow.experimentKind": "custom_model_development"},
         )
 
     def _send_events(self, pending: Sequence[tuple[int, Event]], state: dict[str, Any]) -> None:
@@ -314,7 +316,7 @@ class MlflowSink:
         if not state["parent"] or changed:
             for run_id in (*state["children"].values(), state["parent"]):
                 self._end_if_running(run_id, event["time"])
-            state["parent"] = self._create_run(event["name"], event["time"], {})
+            state["parent"] = self._create_run(state, event["name"], event["time"], {})
             state["children"] = {}
             logged.clear()
             new = event["parameters"]
@@ -326,12 +328,15 @@ class MlflowSink:
     def _start_child(self, event: Event, state: dict[str, Any]) -> None:
         stage = event["stage"]
         if event["event"] == "stage_kept" and stage in state["children"]:
+            # A kill may have come between the stage's end and its record.
+            if self._client.get_run(state["children"][stage]).info.status == "RUNNING":
+                self._end_child(state, {**event, "status": "finished"})
             return
         tags = {"mlflow.parentRunId": state["parent"], "stage": stage, "fingerprint": event["fingerprint"][:12]}
         if "code" in event:
             tags["code_version"] = event["code"]
         self._end_if_running(state["children"].get(stage, ""), event["time"])
-        run_id = self._create_run(stage, event["time"], tags)
+        run_id = self._create_run(state, stage, event["time"], tags)
         state["children"][stage] = run_id
         if event["event"] == "stage_start":
             self._log_parameters(run_id, event["parameters"])
@@ -358,10 +363,16 @@ class MlflowSink:
         status = "FINISHED" if event["status"] == "finished" else "FAILED"
         self._client.set_terminated(run_id, status, end_time=event["time"])
 
-    def _create_run(self, name: str, time_ms: int, tags: Mapping[str, str]) -> str:
+    def _create_run(self, state: dict[str, Any], name: str, time_ms: int, tags: Mapping[str, str]) -> str:
+        """Create a run, once for an event: a server that goes away right behind it does not get a second one."""
+        created = state.get("created", {})
+        if created.get("offset") == state["offset"]:
+            return str(created["run"])
         # Through the client, not the fluent API: that one adds the user's name and the script's path.
         run = self._client.create_run(self._experiment_id, start_time=time_ms, run_name=name, tags=dict(tags))
         run_id: str = run.info.run_id
+        state["created"] = {"offset": state["offset"], "run": run_id}
+        self._save_state(state)
         return run_id
 
     def _log_parameters(self, run_id: str, parameters: Mapping[str, str]) -> None:

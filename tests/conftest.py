@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-from pipeline.cohort import CaseData, write_case, write_cohort_files  # noqa: E402
-from pipeline.config import RunConfig, parse_config  # noqa: E402
-from pipeline.labels import MODALITIES, LabelScheme  # noqa: E402
-from pipeline.volumes import Grid  # noqa: E402
+from pipeline.cohort import CaseData, write_case, write_cohort_files
+from pipeline.config import RunConfig, parse_config
+from pipeline.labels import MODALITIES, LabelScheme
+from pipeline.volumes import Grid
 
 SOURCE_SHAPE = (30, 34, 28)
 REPOSITORY = Path(__file__).parent.parent

@@ -16,16 +16,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.audit import controls, copies, reconstruction, stage
-from pipeline.audit.controls import Control, permuted_membership, planted_copies, planted_memory
+from pipeline.audit.controls import (
+    Control,
+    MemorisingGenerator,
+    permuted_membership,
+    planted_copies,
+    planted_memory,
+    untouched_patients,
+)
 from pipeline.audit.copies import CopyFinding, find_copies
 from pipeline.audit.embedding import distances, embed_case, embed_scan, mirror_scan
 from pipeline.audit.figures import roc_points
 from pipeline.audit.nearest_neighbour import nearest_neighbour, score_by_distance
 from pipeline.audit.paired import PairedFigure, paired_figure, patient_risk
-from pipeline.audit.references import ReferenceScores, balanced_halves, calibrate
+from pipeline.audit.references import ReferenceScores, balanced_halves, calibrate, untouched_scores
 from pipeline.audit.statistics import Estimate, auc
 from pipeline.audit.targets import Reference, Release
-from pipeline.audit.verdict import AttackFigure, decide
+from pipeline.audit.verdict import AttackFigure, _find_copy_gaps, decide
 from pipeline.cohort import (
     Case,
     CaseData,
@@ -41,9 +48,12 @@ from pipeline.cohort import (
 )
 from pipeline.config import AuditSection, RunConfig, parse_config
 from pipeline.errors import DataError
+from pipeline.generate.sampling import render_volume
 from pipeline.generate.stage import generate_cohort
 from pipeline.labels import LabelScheme
 from pipeline.runner import StageContext
+from pipeline.seeds import torch_stream
+from pipeline.train.data import read_scan
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 from pipeline.volumes import Grid
@@ -364,13 +374,29 @@ def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(
     assert not planted_copies(*sides, release_of(honest), reference_of(cohort), 0.2).behaved
 
 
-def test_planted_memory_is_seen_and_a_blind_attack_is_told(
-    cohort: Cohort, honest: Cohort, remembering: dict[bytes, NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sides = cohort.split("train"), cohort.split("test")
-    assert planted_memory(*sides, release_of(honest), reference_of(cohort), 0.2).behaved
-    monkeypatch.setattr(controls, "MEMORY", 1.5)
-    assert not planted_memory(*sides, release_of(honest), reference_of(cohort), 0.2).behaved
+def test_planted_memory_is_seen_and_a_blind_attack_is_told(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = open_cohort(run_dir / "cohort")
+    release = Release(open_cohort(run_dir / "synthetic"), load_generator(run_dir / "model"))
+    members, reference = made.split("train"), reference_of(made)
+    clean = reconstruction.reconstruction(made.split("test"), release, reference)
+    assert planted_memory(members, clean, release, reference, 0.2).behaved
+    # A generator that moves away from what it remembers is worse on those persons: the attack must not call them in.
+    monkeypatch.setattr(controls, "MEMORY", -1.0)
+    assert not planted_memory(members, clean, release, reference, 0.2).behaved
+
+
+def test_a_memorising_generator_is_the_generator_where_it_remembers_nothing(run_dir: Path) -> None:
+    made, generator = open_cohort(run_dir / "cohort"), load_generator(run_dir / "model")
+    remembered, other = made.split("train")[:2]
+    memorising = MemorisingGenerator(generator, [remembered], reference_of(made))
+    for case, is_remembered in ((remembered, True), (other, False)):
+        condition = case.condition(made.scheme)
+        plain, mixed = (
+            render_volume(network, condition, torch_stream(1, "same")) for network in (generator, memorising)
+        )
+        scan = read_scan(case, made.modalities, (slice(None),) * 3)
+        expected = (plain + scan) / 2 if is_remembered else plain
+        assert mixed == pytest.approx(expected, abs=1e-5)
 
 
 def test_near_duplicates_of_members_are_found_and_honest_scans_are_none(
@@ -570,7 +596,8 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
         assert (figure["n_patients"], figure["n_references"]) == (11, 2)
         assert figure["auc_ci"][0] <= figure["auc"] <= figure["auc_ci"][1]
         assert figure["threat_model"] in ("dataset", "model")
-    assert len(content["controls"]["negative"]) == len(content["controls"]["positive"]) == 2
+    assert len(content["controls"]["negative"]) == 4
+    assert len(content["controls"]["positive"]) == 2
     for control in (*content["controls"]["negative"], *content["controls"]["positive"]):
         assert {"name", "expected", "observed", "behaved"} <= set(control)
     assert {"n_near_duplicates", "excess_p", "recall", "false_alarms"} <= set(content["copies"])
@@ -650,3 +677,29 @@ def test_an_empty_side_of_the_split_is_refused(run_dir: Path, tmp_path: Path) ->
     write_tsv(table, [{**row, "split": "train"} for row in read_tsv(table)])
     with pytest.raises(DataError, match="a side of the split is empty"):
         audit(tmp_path, tmp_path / "audit")
+
+
+def test_a_difference_between_the_sides_that_no_generator_saw_makes_the_negative_control_misbehave() -> None:
+    policy = AuditSection()
+    is_train = np.arange(40) < 24
+    alike = rng(3).normal(size=40)
+    assert untouched_patients("a", "attack", alike, is_train, policy, 1).behaved
+    assert not untouched_patients("a", "attack", alike + 2.0 * is_train, is_train, policy, 1).behaved
+
+
+def test_untouched_scores_come_from_references_that_did_not_see_the_person() -> None:
+    is_member = np.array([[True, False, True, False], [False, True, False, True]])
+    # Whoever is in scores 9; out, persons score 1, 2, 3, 4.
+    scores = np.where(is_member, 9.0, np.array([1.0, 2.0, 3.0, 4.0]))
+    found = untouched_scores(ReferenceScores({"a": scores}, is_member), "a")
+    # Row 0 holds 9, 2, 9, 4: mean 6, deviation sqrt((9 + 16 + 9 + 4) / 4); row 1 holds 1, 9, 3, 9: mean 5.5.
+    first, second = np.sqrt(38 / 4), np.sqrt((4.5**2 + 3.5**2 + 2.5**2 + 3.5**2) / 4)
+    assert found == pytest.approx([(1 - 5.5) / second, (2 - 6) / first, (3 - 5.5) / second, (4 - 6) / first])
+
+
+def test_a_useless_search_for_copies_and_near_duplicates_stand_in_the_way_of_a_pass() -> None:
+    blind = CopyFinding(0, 1.0, 0.5, 0.0, 0.9)
+    assert "search for copies" in " ".join(_find_copy_gaps(blind))
+    duplicates = CopyFinding(3, 1.0, 1.0, 0.0, 0.9)
+    assert "3 synthetic cases" in " ".join(_find_copy_gaps(duplicates))
+    assert not _find_copy_gaps(CopyFinding(0, 1.0, 1.0, 0.0, 0.9))

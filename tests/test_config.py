@@ -103,13 +103,13 @@ def test_overrides_win_over_the_file_and_reach_nested_and_new_sections(tmp_path)
         "ingest.split.train=0.5",
         "ingest.split.val=0.25",
         "export.override_reason='told: so'",
-        "ingest.size_voxels=[32, 32, 32]",
+        "ingest.size_voxels=[64, 64, 64]",
     )
     assert config.train.steps == 20
     assert config.generate.label_sources == {"recombine": 1.0, "atlas": 0.0}
     assert config.ingest.split.model_dump() == {"train": 0.5, "val": 0.25, "test": 0.25}
     assert config.export.override_reason == "told: so"
-    assert config.ingest.size_voxels == (32, 32, 32)
+    assert config.ingest.size_voxels == (64, 64, 64)
 
 
 def test_an_override_may_fill_a_section_that_the_file_leaves_empty(tmp_path):

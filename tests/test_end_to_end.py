@@ -17,7 +17,6 @@ from conftest import OVERRIDE_REASON, REPOSITORY, TINY
 from pipeline.cohort import digest_tree, open_cohort
 from pipeline.runner import FOLDERS, STAGES
 
-
 RUN_TIMEOUT_S = 300
 
 
@@ -98,7 +97,9 @@ def test_killed_run_ends_with_the_same_bytes(
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (run_dir / FOLDERS[stage] / "done.json").exists(), "killed too late to test anything"
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
+    )
     assert result.returncode == 0, result.stderr
     for folder in FOLDERS.values():
         assert digest_tree(run_dir / folder) == digest_tree(finished_run / folder), folder

@@ -23,7 +23,7 @@ from pipeline.generate import stage
 from pipeline.generate.atlas import atlas_labels, atlas_tissue, cut_density, random_anatomy
 from pipeline.generate.placement import LabelMaps, fill_holes, place_tumor, push_tissue, rescale_tumor
 from pipeline.generate.plan import VOLUME_STRATA, AskedCase, make_plan, plan_table
-from pipeline.generate.recombine import fill_tumor, random_rotation, recombine
+from pipeline.generate.recombine import choose_persons, fill_tumor, length_factor, random_rotation, recombine
 from pipeline.generate.sampling import _slice_noise, render_volume, render_with_style, to_intensity
 from pipeline.generate.stage import LabelTask, generate_cohort, make_labels
 from pipeline.labels import LabelScheme
@@ -148,12 +148,16 @@ def test_anatomy_and_tumour_come_from_two_persons(
     assert len({(a.subject, d.subject) for a, d in drawn}) >= 10
 
 
-def test_a_donor_too_far_from_the_volume_asked_for_is_refused(cohort: Cohort) -> None:
-    donor = cohort.cases[1]
-    volume_ml = float((np.asarray(donor.tumor_map()) > 0).sum()) * TOY_VOXEL_ML
-    for factor in (1.85**3, 1 / 1.85**3):
-        with pytest.raises(CaseError, match="too far from the volume"):
-            recombine(cohort.cases[0], donor, ask(volume_ml * factor), 8.0, rng())
+def test_a_donor_is_near_the_volume_asked_for_and_never_gives_the_anatomy_too(cohort: Cohort) -> None:
+    volumes_ml = [float((np.asarray(case.tumor_map()) > 0).sum()) * TOY_VOXEL_ML for case in cohort.cases]
+    largest = cohort.cases[int(np.argmax(volumes_ml))]
+    for seed in range(10):
+        # Nobody is within a factor of 1.8 in length of a hundred times the largest: the nearest is taken.
+        anatomy, donor = choose_persons(cohort.cases, ask(100 * max(volumes_ml)), 8.0, rng(seed))
+        assert donor.subject == largest.subject
+        assert anatomy.subject != donor.subject
+        _, donor = choose_persons(cohort.cases, ask(min(volumes_ml)), 8.0, rng(seed))
+        assert 1 / 1.8 <= length_factor(donor, min(volumes_ml), 8.0) <= 1.8
 
 
 def test_filling_takes_the_other_hemisphere_and_leaves_no_hole() -> None:

@@ -250,12 +250,7 @@ def test_a_dead_server_neither_blocks_nor_fails_the_run_and_a_later_sync_brings_
         assert_store_has_the_run(run_dir)
 
 
-MADE_TWICE = pytest.mark.xfail(
-    strict=True, reason="a run that was made, but whose parameters were not sent, is made again by the next sync"
-)
-
-
-@pytest.mark.parametrize("n_answered", [pytest.param(n, marks=MADE_TWICE if n in (0, 1, 3) else ()) for n in range(5)])
+@pytest.mark.parametrize("n_answered", range(5))
 def test_a_server_that_goes_away_in_between_gets_the_rest_later_and_nothing_twice(run_dir, monkeypatch, n_answered):
     from mlflow import MlflowClient
 

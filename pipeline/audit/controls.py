@@ -1,19 +1,28 @@
 """Controls: what must not fire, and what must. An audit whose controls misbehave is invalid, whatever it says."""
 
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.audit.copies import construct_copy
-from pipeline.audit.embedding import embed_scan
-from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets, score_by_distance
-from pipeline.audit.reconstruction import predictability_errors, reconstruction_errors
-from pipeline.audit.statistics import auc
-from pipeline.audit.targets import Reference, Release, Targets
+from pipeline.audit.nearest_neighbour import nearest_neighbour
+from pipeline.audit.reconstruction import reconstruction
+from pipeline.audit.statistics import auc, permutation_aucs, permutation_p
+from pipeline.audit.targets import Reference, Release, Targets, unlabelled
+from pipeline.cohort import INTENSITY_MAX, Case, CaseData, write_case
+from pipeline.config import AuditSection
 from pipeline.seeds import numpy_stream
+from pipeline.train.data import one_hot, one_hot_slices, read_scan
+from pipeline.train.generator import Generator
 
+N_ATTACKS = 2
 MIN_PLANTED = 3
 PLANTED_AUC = 0.8
 MEMORY = 0.5
@@ -68,6 +77,40 @@ def permuted_membership(name: str, title: str, value: float, permuted: NDArray[n
     )
 
 
+def untouched_patients(
+    name: str, title: str, scores: NDArray[np.float64], is_train: NDArray[np.bool_], policy: AuditSection, seed: int
+) -> Control:
+    """Compare the two sides of the split by references that saw neither: there is nothing to find.
+
+    What is found all the same is a difference between the sides, or a fault of the scorer, and would be taken for a
+    leak on the target.
+
+    Parameters
+    ----------
+    name, title : str
+        Of the attack.
+    scores : ndarray, (persons,), float64
+        Each person's mean score by the references that did not see him, standardised by reference.
+    is_train : ndarray, (persons,), bool
+        Side of the split.
+    policy : AuditSection
+    seed : int
+    """
+    value = auc(scores[is_train], scores[~is_train])
+    permuted = permutation_aucs(
+        scores[is_train], scores[~is_train], policy.n_permutations, numpy_stream(seed, "untouched", name)
+    )
+    p_value = permutation_p(value, permuted)
+    level = policy.alpha / N_ATTACKS
+    return Control(
+        f"untouched-{name}",
+        f"{title} by references that saw neither side, train against test persons",
+        f"p of at least {level:.3g} (Bonferroni over attacks)",
+        f"AUC {value:.2f}, p = {p_value:.3g}",
+        p_value >= level,
+    )
+
+
 def planted_copies(
     members: Targets, nonmembers: Targets, release: Release, reference: Reference, share: float
 ) -> Control:
@@ -76,42 +119,99 @@ def planted_copies(
     The planted members are compared with all non-members, so that the control has power whatever the share.
     """
     stream = numpy_stream(reference.seed, "planted")
-    n_planted = min(len(members), max(MIN_PLANTED, round(share * len(members))))
-    chosen = [members[int(i)] for i in stream.choice(len(members), n_planted, replace=False)]
-    spacing_mm = release.synthetic.spacing_mm
-    copies = []
-    for case in chosen:
-        images = np.stack([np.asarray(case.image(name), np.float32) for name in reference.modalities])
-        brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
-        changed, mask = construct_copy(images, brain, spacing_mm, stream)
-        copies += [embed_scan(changed, mask, spacing_mm), embed_scan(changed[:, ::-1], mask[::-1], spacing_mm)]
-    synthetic = np.concatenate([embed_synthetic(release, reference), np.stack(copies)])
-    others = embed_reference(release, reference)
-    planted = score_by_distance(embed_targets(chosen, release, reference), synthetic, others)
-    clean = score_by_distance(embed_targets(nonmembers, release, reference), synthetic, others)
-    return _judge_planted(
-        "planted-copies", f"copies of {n_planted} members planted among the synthetic scans", planted, clean
-    )
+    chosen = _choose(members, share, stream)
+    synthetic = release.synthetic
+    with tempfile.TemporaryDirectory(prefix="synthcohort-") as folder:
+        planted = [_write_copy(case, Path(folder), reference, synthetic.spacing_mm, stream) for case in chosen]
+        leaking = Release(replace(synthetic, cases=(*synthetic.cases, *planted)), release.generator)
+        scores = nearest_neighbour(unlabelled((*chosen, *nonmembers)), leaking, reference)
+    title = f"copies of {len(chosen)} members planted among the synthetic scans"
+    return _judge_planted("planted-copies", title, scores[: len(chosen)], scores[len(chosen) :])
 
 
 def planted_memory(
-    members: Targets, nonmembers: Targets, release: Release, reference: Reference, share: float
+    members: Targets, clean: NDArray[np.float64], release: Release, reference: Reference, share: float
 ) -> Control:
     """Give the generator a memory of some members: the reconstruction attack must see it.
 
-    A generator that has half memorised a scan renders the mean of what it would have rendered and the scan itself, so
-    its error on that scan is halved.
+    Parameters
+    ----------
+    members : sequence of Case
+    clean : ndarray, (n_nonmembers,), float64
+        What the attack gave the non-members: the memory does not change it.
+    release : Release
+    reference : Reference
+    share : float
+        Of members to remember.
     """
-    stream = numpy_stream(reference.seed, "memory")
+    chosen = _choose(members, share, numpy_stream(reference.seed, "memory"))
+    leaking = Release(release.synthetic, MemorisingGenerator(release.generator, chosen, reference))
+    scores = reconstruction(unlabelled(chosen), leaking, reference)
+    title = f"generator made to half remember {len(chosen)} members"
+    return _judge_planted("planted-memory", title, scores, clean)
+
+
+class MemorisingGenerator(Generator):
+    """A generator that renders the mean of its own work and the scan, where it recognises a person's label map.
+
+    Parameters
+    ----------
+    generator : Generator
+    cases : sequence of Case
+        Persons to remember.
+    reference : Reference
+        Gives scheme and modalities.
+    """
+
+    def __init__(self, generator: Generator, cases: Targets, reference: Reference) -> None:
+        super().__init__(generator.config)
+        self.load_state_dict(generator.state_dict())
+        self.to(next(generator.parameters()).device)
+        self._memory: dict[bytes, Tensor] = {}
+        config = generator.config
+        for case in cases:
+            condition = case.condition(reference.scheme)
+            scan = torch.from_numpy(read_scan(case, reference.modalities, (slice(None),) * 3))
+            if config.dimensions == 3:
+                self._memory[_key(one_hot(condition, config.n_classes))] = scan
+                continue
+            padded = np.pad(condition, ((0, 0), (0, 0), (config.context_slices, config.context_slices)))
+            codes = one_hot_slices(padded, config.n_classes, config.context_slices)
+            self._memory |= {_key(code): scan[..., index] for index, code in enumerate(codes)}
+
+    def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """Render as :meth:`Generator.forward`, then mix in what is remembered."""
+        rendered = super().forward(condition, style, noise)
+        mixed = []
+        for image, code in zip(rendered, condition.cpu().numpy(), strict=True):
+            scan = self._memory.get(_key(code))
+            mixed.append(image if scan is None else torch.lerp(image, scan.to(image), MEMORY))
+        return torch.stack(mixed)
+
+
+def _key(code: NDArray[np.float32]) -> bytes:
+    """Return what a one-hot label map is recognised by."""
+    return np.packbits(code > 0).tobytes()
+
+
+def _choose(members: Targets, share: float, stream: np.random.Generator) -> list[Case]:
     n_planted = min(len(members), max(MIN_PLANTED, round(share * len(members))))
-    chosen = [members[int(i)] for i in stream.choice(len(members), n_planted, replace=False)]
-    planted = predictability_errors(chosen, reference) - MEMORY * reconstruction_errors(
-        chosen, release.generator, reference
+    return [members[int(i)] for i in stream.choice(len(members), n_planted, replace=False)]
+
+
+def _write_copy(case: Case, folder: Path, reference: Reference, spacing_mm: float, stream: np.random.Generator) -> Case:
+    """Write a copy of a case such as a leaking generator might make; return it."""
+    images = np.stack([np.asarray(case.image(name), np.float32) for name in reference.modalities])
+    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    changed, mask = construct_copy(images, brain, spacing_mm, stream)
+    stored = np.where(mask, np.clip(np.rint(changed), 0, INTENSITY_MAX), 0).astype(np.int16)
+    subject = f"planted{case.subject}"
+    empty = np.zeros(mask.shape, np.uint8)
+    data = CaseData(
+        subject, dict(zip(reference.modalities, stored, strict=True)), mask.astype(np.uint8), empty, case.affine, {}
     )
-    clean = predictability_errors(nonmembers, reference) - reconstruction_errors(
-        nonmembers, release.generator, reference
-    )
-    return _judge_planted("planted-memory", f"generator made to half remember {n_planted} members", planted, clean)
+    write_case(folder, data)
+    return Case(subject, folder / f"sub-{subject}" / "anat")
 
 
 def _judge_planted(name: str, title: str, planted: NDArray[np.float64], clean: NDArray[np.float64]) -> Control:

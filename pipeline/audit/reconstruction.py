@@ -59,6 +59,9 @@ def reconstruction_errors(targets: Targets, generator: Generator, reference: Ref
 
 def predictability_errors(targets: Targets, reference: Reference) -> NDArray[np.float64]:
     """Return the mean absolute error of a generic model per target: (n_targets,)."""
+    known = reference.predictability
+    if all(case.subject in known for case in targets):
+        return np.array([known[case.subject] for case in targets])
     weights = fit_generic_model(reference)
     errors = []
     for case in targets:

@@ -97,8 +97,10 @@ def score_with_references(
     is_member = balanced_halves([case.split for case in persons], n_references, stream)
     scores: dict[str, list[list[float]]] = {name: [] for name in attacks}
     for number, inside in enumerate(is_member, start=1):
-        members = tuple(case for case, is_in in zip(persons, inside, strict=True) if is_in)
-        say(f"      reference {number}/{n_references}: {len(members)} persons in, {len(persons) - len(members)} out")
+        names = {case.person for case, is_in in zip(persons, inside, strict=True) if is_in}
+        # All scans of a person, as the target was trained on all of them.
+        members = tuple(case for case in cohort.split("train", "test") if case.person in names)
+        say(f"      reference {number}/{n_references}: {len(names)} persons in, {len(persons) - len(names)} out")
         found = _score_one(number, members, persons, cohort, config, reference, attacks, folder / f"{number:02d}")
         for name in attacks:
             scores[name].append(found[name])
@@ -139,14 +141,27 @@ def _score_one(
     return found
 
 
+def standardise(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring each reference's scores (references, persons) to mean 0 and standard deviation 1 over persons."""
+    deviation = np.maximum(scores.std(axis=1, keepdims=True), 1e-12)
+    standardised: NDArray[np.float64] = (scores - scores.mean(axis=1, keepdims=True)) / deviation
+    return standardised
+
+
+def untouched_scores(references: ReferenceScores, attack: str) -> NDArray[np.float64]:
+    """Return each person's mean score by the references that did not see him: (persons,)."""
+    outside = ~references.is_member
+    scores = np.where(outside, standardise(references.scores[attack]), 0)
+    mean: NDArray[np.float64] = scores.sum(axis=0) / outside.sum(axis=0)
+    return mean
+
+
 def calibrate(references: ReferenceScores, attack: str) -> NDArray[np.float64]:
     """Return scores free of what belongs to the generator or to the person: (references, persons).
 
     Each reference's scores are standardised over persons (half of whom are in, by design), then each person's own mean
     is subtracted.
     """
-    scores = references.scores[attack]
-    deviation = np.maximum(scores.std(axis=1, keepdims=True), 1e-12)
-    standardised = (scores - scores.mean(axis=1, keepdims=True)) / deviation
+    standardised = standardise(references.scores[attack])
     calibrated: NDArray[np.float64] = standardised - standardised.mean(axis=0, keepdims=True)
     return calibrated

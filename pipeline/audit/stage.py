@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from pipeline.audit import nearest_neighbour as nn
 from pipeline.audit import reconstruction as rec
-from pipeline.audit.controls import Control, permuted_membership, planted_copies, planted_memory
+from pipeline.audit.controls import (
+    Control,
+    permuted_membership,
+    planted_copies,
+    planted_memory,
+    untouched_patients,
+)
 from pipeline.audit.copies import CopyFinding, find_copies
 from pipeline.audit.figures import save_roc
 from pipeline.audit.paired import PairedFigure, paired_figure, patient_risk
-from pipeline.audit.references import ReferenceScores, score_with_references
+from pipeline.audit.references import ReferenceScores, score_with_references, untouched_scores
 from pipeline.audit.statistics import (
     FPR_LEVELS,
+    auc,
     auc_estimate,
     epsilon_lower_bound,
     patients_to_certify,
@@ -63,13 +70,16 @@ def run(context: StageContext) -> dict[str, Any]:
     if not members or not nonmembers or not val:
         raise DataError("a side of the split is empty; expected persons in train, val and test; change ingest.split")
     release = Release(open_cohort(context.folder("generate")), load_generator(context.folder("train")))
+    persons = (*members, *nonmembers)
     reference = Reference(val, cohort.scheme, cohort.modalities, policy.n_style_draws, context.seed)
+    predictability = rec.predictability_errors(unlabelled(persons), reference)
+    known = {case.subject: float(error) for case, error in zip(persons, predictability, strict=True)}
+    reference = replace(reference, predictability=known)
 
     outcomes = attack_target(members, nonmembers, release, reference)
-    controls = run_controls(outcomes, members, nonmembers, release, reference, policy)
     copies = find_copies(members, nonmembers, release, reference)
-    persons = (*members, *nonmembers)
     references = score_with_references(persons, cohort, context.config, reference, ATTACKS, context.out / "references")
+    controls = run_controls(outcomes, references, members, nonmembers, release, reference, policy)
     paired = [
         paired_figure(references, name, policy.n_bootstrap, policy.alpha, numpy_stream(context.seed, "paired", name))
         for name in ATTACKS
@@ -109,7 +119,7 @@ def one_case_per_person(cases: Sequence[Case]) -> tuple[Case, ...]:
     """Return one case of each person, the first: the unit of the audit is the patient."""
     first: dict[str, Case] = {}
     for case in cases:
-        first.setdefault(case.attributes.get("person", case.subject), case)
+        first.setdefault(case.person, case)
     return tuple(first.values())
 
 
@@ -132,21 +142,27 @@ def attack_target(
 
 def run_controls(
     outcomes: Sequence[Outcome],
+    references: ReferenceScores,
     members: Sequence[Case],
     nonmembers: Sequence[Case],
     release: Release,
     reference: Reference,
     policy: AuditSection,
 ) -> dict[str, list[Control]]:
-    """Run the negative and the positive control of each attack."""
+    """Run the negative and the positive controls of each attack."""
+    is_train = np.arange(len(members) + len(nonmembers)) < len(members)
     negative = []
     for outcome in outcomes:
-        figure = _figure(outcome, policy, reference.seed)
-        permuted = _permuted(outcome, policy, reference.seed)
-        negative.append(permuted_membership(outcome.name, TITLES[outcome.name], figure.estimate.value, permuted))
+        value, permuted = auc(outcome.member, outcome.nonmember), _permuted(outcome, policy, reference.seed)
+        negative.append(permuted_membership(outcome.name, TITLES[outcome.name], value, permuted))
+        untouched = untouched_scores(references, outcome.name)
+        negative.append(
+            untouched_patients(outcome.name, TITLES[outcome.name], untouched, is_train, policy, reference.seed)
+        )
+    by_name = {outcome.name: outcome for outcome in outcomes}
     positive = [
-        planted(members, nonmembers, release, reference, policy.planted_share)
-        for planted in (planted_copies, planted_memory)
+        planted_copies(members, nonmembers, release, reference, policy.planted_share),
+        planted_memory(members, by_name[rec.NAME].nonmember, release, reference, policy.planted_share),
     ]
     return {"negative": negative, "positive": positive}
 
@@ -228,11 +244,11 @@ def _power_json(
     )
     to_pass = max(to_pass, policy.min_patients_a_side)
     seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"
+    rates = ", ".join(str(patients_to_certify(fpr)) for fpr in FPR_LEVELS)
     sentence = (
-        f"With {n_members} members and {n_nonmembers} others the attacks on the release see {seen} with 80% "
-        f"probability. About {to_pass} persons would bring the paired intervals within the limits if nothing leaks; "
-        f"false-positive rates of 10%, 1% and 0.1% take {', '.join(str(patients_to_certify(f)) for f in FPR_LEVELS)} "
-        "non-members."
+        f"With {n_members} members and {n_nonmembers} others the attacks on the release tell {seen} from .5 with 80% "
+        f"probability. About {to_pass} persons would bring the paired intervals within the limits, in one of two "
+        f"audits, if nothing leaks; false-positive rates of 10%, 1% and 0.1% take {rates} non-members."
     )
     return {
         "power": {"smallest_auc": smallest, "probability": 0.8, "sentence": sentence},

@@ -111,21 +111,31 @@ def patients_to_certify(fpr: float, alpha: float = 0.05) -> int:
     return int(np.ceil(np.log(alpha) / np.log1p(-fpr)))
 
 
+def certified_false_alarms(fpr: float, n_nonmembers: int, alpha: float = 0.05) -> int | None:
+    """Return the most false alarms that certify a false-positive rate at one-sided level alpha; None if none do."""
+    counts = np.arange(n_nonmembers)
+    bounds = stats.beta.ppf(1 - alpha, counts + 1, n_nonmembers - counts)
+    fitting = np.flatnonzero(bounds <= fpr)
+    return int(fitting[-1]) if len(fitting) else None
+
+
 def tpr_at_fpr(member: Scores, nonmember: Scores, fpr: float, alpha: float) -> dict[str, object]:
     """Return the share of members found where at most a share ``fpr`` of non-members is called a member.
 
     Returns
     -------
     dict
-        ``value``, ``ci`` (Clopper-Pearson) and ``resolved``: whether there are enough non-members to certify the rate.
+        ``value``, ``ci`` (Clopper-Pearson) and ``resolved``: whether there are enough non-members to certify the rate,
+        with so few false alarms that its one-sided 95% bound is not above ``fpr``; if not, the observed rate is not.
     """
-    n_allowed = int(np.floor(fpr * len(nonmember)))
+    certified = certified_false_alarms(fpr, len(nonmember))
+    n_allowed = int(np.floor(fpr * len(nonmember))) if certified is None else certified
     threshold = np.sort(nonmember)[::-1][n_allowed]
     n_found = int((member > threshold).sum())
     return {
         "value": n_found / len(member),
         "ci": list(clopper_pearson(n_found, len(member), alpha)),
-        "resolved": len(nonmember) >= patients_to_certify(fpr),
+        "resolved": certified is not None,
     }
 
 

@@ -5,8 +5,8 @@ member is known to the scorer outside only. Reference material comes from val pa
 members and non-members are treated alike.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,9 @@ class Reference:
         Styles that an attack on the generator may try.
     seed : int
         Root of the attack's streams.
+    predictability : mapping of str to float
+        By subject, how far a generic model is from the scan (see :mod:`pipeline.audit.reconstruction`), where that has
+        been measured already: it depends on no release.
     """
 
     cases: tuple[Case, ...]
@@ -53,6 +56,7 @@ class Reference:
     modalities: tuple[str, ...]
     n_style_draws: int
     seed: int
+    predictability: Mapping[str, float] = field(default_factory=dict)
 
 
 Targets = Sequence[Case]

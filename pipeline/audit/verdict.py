@@ -11,6 +11,9 @@ from pipeline.audit.paired import PairedFigure
 from pipeline.audit.statistics import Estimate, holm
 from pipeline.config import AuditSection
 
+MIN_COPY_RECALL = 0.95
+MAX_FALSE_ALARMS = 0.05
+
 
 @dataclass(frozen=True)
 class AttackFigure:
@@ -71,7 +74,7 @@ def decide(
     leaks = _find_leaks(attacks, paired, copies, policy)
     if leaks:
         return Verdict("fail", tuple(leaks))
-    gaps = _find_gaps(paired, policy)
+    gaps = [*_find_gaps(paired, policy), *_find_copy_gaps(copies)]
     if gaps:
         return Verdict("unresolved", tuple(gaps))
     limit = policy.auc_limit
@@ -118,6 +121,18 @@ def _find_gaps(paired: Sequence[PairedFigure], policy: AuditSection) -> list[str
         gaps.append(
             f"{n_references} reference generators; their spread is unknown below {policy.min_references_to_pass}"
         )
+    return gaps
+
+
+def _find_copy_gaps(copies: CopyFinding) -> list[str]:
+    gaps = []
+    if copies.recall < MIN_COPY_RECALL or copies.false_alarms > MAX_FALSE_ALARMS:
+        gaps.append(
+            f"the search for copies found {copies.recall:.0%} of constructed copies with {copies.false_alarms:.0%} "
+            f"false alarms; expected at least {MIN_COPY_RECALL:.0%} and at most {MAX_FALSE_ALARMS:.0%}"
+        )
+    if copies.n_near_duplicates:
+        gaps.append(f"{copies.n_near_duplicates} synthetic cases are near-duplicates of members")
     return gaps
 
 

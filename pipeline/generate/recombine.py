@@ -1,5 +1,7 @@
 """Label source `recombine`: the anatomy of one patient, the tumour of another, each deformed by chance."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -39,7 +41,7 @@ def recombine(
     Raises
     ------
     CaseError
-        If the donor's tumour cannot be brought to the volume, or finds no place.
+        If the donor's tumour vanishes on the grid, or finds no place.
     """
     spacing = (spacing_mm, spacing_mm, spacing_mm)
     tumor_map = np.asarray(donor.tumor_map())
@@ -48,11 +50,8 @@ def recombine(
     tissue_map = warp_labels(tissue_map, warp, spacing, len(TISSUE_CLASSES) + 1)
     if stream.random() < 0.5:
         tissue_map = np.ascontiguousarray(tissue_map[::-1])
-    voxel_ml = spacing_mm**3 / 1000
     n_tumor_classes = int(tumor_map.max())
-    scale = (asked.volume_ml / (float((tumor_map > 0).sum()) * voxel_ml)) ** (1 / 3)
-    if not 1 / MAX_SCALE < scale < MAX_SCALE:
-        raise CaseError("donor's tumour too far from the volume asked for; expected a factor of 1.8 in length at most")
+    scale = length_factor(donor, asked.volume_ml, spacing_mm)
     turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
     warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
     turned = warp_labels(turned, warp, spacing, n_tumor_classes + 1)
@@ -60,6 +59,27 @@ def recombine(
         raise CaseError("donor's tumour vanished on the grid; expected some voxels; use a finer grid")
     placed = place_tumor(tissue_map, turned, asked.hemisphere, stream)
     return join(push_tissue(tissue_map, placed, spacing_mm, stream.uniform(*PUSH_STRENGTH)), placed)
+
+
+def choose_persons(
+    persons: Sequence[Case], asked: AskedCase, spacing_mm: float, stream: np.random.Generator
+) -> tuple[Case, Case]:
+    """Draw two persons: one for the anatomy, another for the tumour.
+
+    The donor's tumour has to be scaled by a factor of 1.8 in length at most; where nobody's tumour is near enough to
+    the volume asked for, the nearest is taken.
+    """
+    factors = np.array([abs(np.log(length_factor(case, asked.volume_ml, spacing_mm))) for case in persons])
+    near = np.flatnonzero(factors <= np.log(MAX_SCALE))
+    donor = int(stream.choice(near)) if len(near) else int(factors.argmin())
+    anatomy = int(stream.choice([index for index in range(len(persons)) if index != donor]))
+    return persons[anatomy], persons[donor]
+
+
+def length_factor(donor: Case, volume_ml: float, spacing_mm: float) -> float:
+    """Return by how much a donor's tumour has to be scaled in length to have a volume."""
+    donor_ml = float((np.asarray(donor.tumor_map()) > 0).sum()) * spacing_mm**3 / 1000
+    return float((volume_ml / donor_ml) ** (1 / 3))
 
 
 def fill_tumor(tissue_map: UInt8Array, tumor_map: UInt8Array) -> UInt8Array:

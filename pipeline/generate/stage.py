@@ -15,7 +15,7 @@ from pipeline.figures import case_picture, save_picture
 from pipeline.generate.atlas import atlas_labels
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase, make_plan, plan_table, stratum_of
-from pipeline.generate.recombine import recombine
+from pipeline.generate.recombine import choose_persons, recombine
 from pipeline.generate.sampling import render_volume, to_intensity
 from pipeline.labels import LabelScheme
 from pipeline.parallel import map_cases
@@ -165,8 +165,8 @@ def subject_name(number: int) -> str:
 def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
     if task.asked.label_source == "atlas":
         return atlas_labels(task.asked, task.grid, task.scheme, stream)
-    anatomy, donor = stream.choice(len(task.persons), size=2, replace=False)
-    return recombine(task.persons[int(anatomy)], task.persons[int(donor)], task.asked, task.grid.spacing_mm, stream)
+    anatomy, donor = choose_persons(task.persons, task.asked, task.grid.spacing_mm, stream)
+    return recombine(anatomy, donor, task.asked, task.grid.spacing_mm, stream)
 
 
 def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, seed: int) -> CaseData:

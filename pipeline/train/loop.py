@@ -78,8 +78,7 @@ class Monitor(Protocol):
         """Look at what the averaged generator makes."""
 
 
-
-def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = None) -> dict[str, float]:
+def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = None) -> None:
     """Train a generator and write its averaged weights.
 
     Parameters
@@ -89,11 +88,6 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
         Gets ``generator.safetensors``, ``model.json`` and ``checkpoints/``; a checkpoint found there is gone on from.
     monitor : callable, optional
         Shown losses ten times as often as samples, which it gets every ``monitor_every`` steps and at the end.
-
-    Returns
-    -------
-    dict of str to float
-        Losses of the last step.
     """
     config = plan.config
     losses_every = max(1, config.monitor_every // LOSSES_PER_SAMPLE)
@@ -121,7 +115,6 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
                 save_checkpoint(folder / "checkpoints", step, players.networks, players.optimizers)
             task.advance(1, losses.note())
     save_generator(players.averaged, folder)
-    return losses.last
 
 
 def time_steps(plan: TrainingPlan, batch: Batch, n_steps: int) -> float:
@@ -227,13 +220,13 @@ class _Mean:
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
         self._count = 0
-        self.last: dict[str, float] = {}
+        self._last: dict[str, float] = {}
 
     def add(self, values: dict[str, float]) -> None:
         for key, value in values.items():
             self._sums[key] = self._sums.get(key, 0.0) + value
         self._count += 1
-        self.last = values
+        self._last = values
 
     def take(self) -> dict[str, float]:
         means = {key: value / self._count for key, value in self._sums.items()}
@@ -241,7 +234,7 @@ class _Mean:
         return means
 
     def note(self) -> str:
-        return " ".join(f"{key.removeprefix('loss/')} {value:.2f}" for key, value in self.last.items())
+        return " ".join(f"{key.removeprefix('loss/')} {value:.2f}" for key, value in self._last.items())
 
 
 def _adam(network: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:

@@ -23,11 +23,10 @@ def run(context: StageContext) -> dict[str, Any]:
     monitor = HeldOutMonitor(
         cohort.split("val"), cohort.scheme, cohort.modalities, context.out, context.seed, context.tracker
     )
-    losses = train_generator(plan, context.out, monitor)
+    train_generator(plan, context.out, monitor)
     write_model_card(context.out, plan, cohort.spacing_mm, cohort.shape)
     return {
         "steps": plan.config.steps,
         "members": len(plan.cases),
         "generator": digest_file(context.out / WEIGHTS_FILE)[:12],
-        **{key.replace("loss/", "final_loss_"): value for key, value in losses.items()},
     }
