@@ -1,6 +1,5 @@
 """The command line: verbs; a stage is imported only when its verb runs, so that ``--help`` answers at once."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -125,9 +124,6 @@ def sync(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of the error tree."""
-    # Threads that wait sleep instead of spinning: on a machine that does something else too, trainings are several
-    # times faster (OpenMP reads this when torch is imported).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     code = 0
     try:
         # Without standalone mode the exit code of `typer.Exit` is returned.

@@ -1,17 +1,23 @@
 """Map a function over cases: in processes here, on a Dask cluster by one config line."""
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from pipeline.config import ComputeSection
 from pipeline.errors import ConfigError
-from pipeline.progress import progress
+from pipeline.progress import progress, use_plain_lines
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def map_cases(
@@ -48,10 +54,73 @@ def map_cases(
             return results
         with _backend(compute, n_workers):
             parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs")
-            for result in parallel(delayed(function)(item) for item in items):
+            for result in parallel(delayed(_work)(function, item, os.getpid()) for item in items):
                 results.append(result)
                 task.advance()
     return results
+
+
+def map_trainings(function: Callable[[Item], Result], items: Sequence[Item], compute: ComputeSection) -> list[Result]:
+    """Do trainings that do not need each other: side by side on CPU cores, one after the other on a GPU.
+
+    On a CPU each training has one thread, however many workers there are, so that their number changes no byte; small
+    networks are faster that way too.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable; shows its own progress.
+    items : sequence
+        Picklable.
+    compute : ComputeSection
+
+    Returns
+    -------
+    list
+        In the items' order.
+    """
+    import torch
+
+    if compute.accelerator != "cpu" and torch.cuda.is_available():
+        return [function(item) for item in items]
+    n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
+    if n_workers == 1 and compute.scheduler == "local":
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [function(item) for item in items]
+        finally:
+            torch.set_num_threads(n_threads)
+    with _backend(compute, n_workers):
+        return list(Parallel(pre_dispatch="n_jobs")(delayed(_train)(function, item, os.getpid()) for item in items))
+
+
+def _train(function: Callable[[Item], Result], item: Item, owner: int) -> Result:
+    import torch
+
+    torch.set_num_threads(1)
+    return _work(function, item, owner)
+
+
+def _work(function: Callable[[Item], Result], item: Item, owner: int) -> Result:
+    """Apply a function in a worker process that ends with its owner and shows progress in plain lines."""
+    if os.getpid() != owner:
+        use_plain_lines()
+        _end_with_owner()
+    return function(item)
+
+
+@cache
+def _end_with_owner() -> None:
+    """Watch the parent process: a worker that outlived a killed run would write where the next run writes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

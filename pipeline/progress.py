@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 SECONDS_BETWEEN_LINES = 10.0
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_PLAIN_LINES = threading.Event()
 
 
 class Task:
@@ -61,7 +64,7 @@ def progress(description: str, total: int) -> Iterator[Task]:
     ------
     Task
     """
-    if not sys.stderr.isatty():
+    if _PLAIN_LINES.is_set() or not sys.stderr.isatty():
         yield Task(description, total, None)
         return
     columns = (
@@ -74,6 +77,11 @@ def progress(description: str, total: int) -> Iterator[Task]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Task(description, total, bar)
+
+
+def use_plain_lines() -> None:
+    """Draw no bars in this process: for workers, whose lines share a terminal."""
+    _PLAIN_LINES.set()
 
 
 def say(line: str) -> None:

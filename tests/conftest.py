@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from pipeline.cohort import CaseData, write_case, write_cohort_files

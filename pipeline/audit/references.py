@@ -17,7 +17,7 @@ from pipeline.audit.targets import Attack, Reference, Release, unlabelled
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
 from pipeline.generate.stage import generate_cohort
-from pipeline.progress import say
+from pipeline.parallel import map_trainings
 from pipeline.seeds import derive_seed
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator
@@ -92,46 +92,63 @@ def score_with_references(
         Gets one sub-folder per reference with its generator and scores; a finished one is kept, a training that was
         cut off goes on.
     """
-    n_references = config.audit.n_references
     stream = np.random.default_rng(derive_seed(reference.seed, "halves"))
-    is_member = balanced_halves([case.split for case in persons], n_references, stream)
-    scores: dict[str, list[list[float]]] = {name: [] for name in attacks}
-    for number, inside in enumerate(is_member, start=1):
-        names = {case.person for case, is_in in zip(persons, inside, strict=True) if is_in}
-        # All scans of a person, as the target was trained on all of them.
-        members = tuple(case for case in cohort.split("train", "test") if case.person in names)
-        say(f"      reference {number}/{n_references}: {len(names)} persons in, {len(persons) - len(names)} out")
-        found = _score_one(number, members, persons, cohort, config, reference, attacks, folder / f"{number:02d}")
-        for name in attacks:
-            scores[name].append(found[name])
-    return ReferenceScores({name: np.array(rows) for name, rows in scores.items()}, is_member)
+    is_member = balanced_halves([case.split for case in persons], config.audit.n_references, stream)
+    tasks = [
+        ReferenceTask(
+            number, _cases_of(persons, inside, cohort), tuple(persons), cohort, config, reference, attacks, folder
+        )
+        for number, inside in enumerate(is_member, start=1)
+    ]
+    found = map_trainings(score_one, tasks, config.compute)
+    return ReferenceScores({name: np.array([scores[name] for scores in found]) for name in attacks}, is_member)
 
 
-def _score_one(
-    number: int,
-    members: tuple[Case, ...],
-    persons: Sequence[Case],
-    cohort: Cohort,
-    config: RunConfig,
-    reference: Reference,
-    attacks: Mapping[str, Attack],
-    folder: Path,
-) -> dict[str, list[float]]:
+def _cases_of(persons: Sequence[Case], inside: NDArray[np.bool_], cohort: Cohort) -> tuple[Case, ...]:
+    """Return all scans of the persons that are in, as the target was trained on all scans of its members."""
+    names = {case.person for case, is_in in zip(persons, inside, strict=True) if is_in}
+    return tuple(case for case in cohort.split("train", "test") if case.person in names)
+
+
+@dataclass(frozen=True)
+class ReferenceTask:
+    """One reference to train and to score with, with all that a worker needs; see :func:`score_with_references`."""
+
+    number: int
+    members: tuple[Case, ...]
+    persons: tuple[Case, ...]
+    cohort: Cohort
+    config: RunConfig
+    reference: Reference
+    attacks: Mapping[str, Attack]
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this reference alone."""
+        return self.root / f"{self.number:02d}"
+
+
+def score_one(task: ReferenceTask) -> dict[str, list[float]]:
+    """Train one reference, make its cohort, score every person; one with its mark is only read."""
+    folder, config, cohort = task.folder, task.config, task.cohort
     mark = folder / "scores.json"
     if mark.is_file():
         finished: dict[str, list[float]] = json.loads(mark.read_text(encoding="utf-8"))
         return finished
-    seed = derive_seed(reference.seed, "reference", number)
+    # One of several workers: what it calls starts no more of them.
+    compute = config.compute.model_copy(update={"workers": 1, "scheduler": "local"})
+    seed = derive_seed(task.reference.seed, "reference", task.number)
     plan = TrainingPlan(
-        members, cohort.scheme, cohort.modalities, config.train, config.compute, seed, f"reference {number}"
+        task.members, cohort.scheme, cohort.modalities, config.train, compute, seed, f"reference {task.number}"
     )
     train_generator(plan, folder)
-    generator = load_generator(folder)
     synthetic_folder = folder / "synthetic"
     shutil.rmtree(synthetic_folder, ignore_errors=True)
-    generate_cohort(generator, cohort, members, config.generate, config.compute, seed, synthetic_folder)
+    generate_cohort(load_generator(folder), cohort, task.members, config.generate, compute, seed, synthetic_folder)
     release = Release(open_cohort(synthetic_folder), load_generator(folder))
-    found = {name: attack(unlabelled(persons), release, reference).tolist() for name, attack in attacks.items()}
+    targets = unlabelled(task.persons)
+    found = {name: attack(targets, release, task.reference).tolist() for name, attack in task.attacks.items()}
     shutil.rmtree(synthetic_folder)
     shutil.rmtree(folder / "checkpoints")
     # Renamed when whole: a mark torn by a kill would count as a finished reference.

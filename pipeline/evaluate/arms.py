@@ -11,6 +11,7 @@ doi:10.1007/978-3-030-00536-8_1.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -177,6 +178,10 @@ class ScanPool:
     def __init__(self, modalities: Sequence[str]) -> None:
         self._modalities = tuple(modalities)
         self._open: dict[Path, OpenScan] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open scans behind when a worker gets the pool: it opens what it needs."""
+        return {"_modalities": self._modalities, "_open": {}}
 
     def __getitem__(self, case: Case) -> OpenScan:
         """Return a case's scan, opened now if it was not."""

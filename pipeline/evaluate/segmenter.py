@@ -117,17 +117,19 @@ class BestSegmenter(nn.Module):
     """
 
     curve: Tensor
+    losses: Tensor
 
     def __init__(self, segmenter: Segmenter, n_validations: int) -> None:
         super().__init__()
         self.segmenter = segmenter.requires_grad_(False)
         self.register_buffer("curve", torch.full((n_validations,), -1.0, dtype=torch.float64))
+        self.register_buffer("losses", torch.zeros(n_validations, dtype=torch.float64))
 
-    def offer(self, segmenter: Segmenter, number: int, dice_val: float) -> None:
-        """Note the Dice of a validation; keep the weights if they beat all before."""
+    def offer(self, segmenter: Segmenter, number: int, dice_val: float, loss: float) -> None:
+        """Note the Dice of a validation and the mean loss before it; keep the weights if they beat all before."""
         if dice_val > float(self.curve.max()):
             self.segmenter.load_state_dict(segmenter.state_dict())
-        self.curve[number] = dice_val
+        self.curve[number], self.losses[number] = dice_val, loss
 
 
 Monitor = Callable[[int, Mapping[str, float]], None]
@@ -170,18 +172,19 @@ def train_segmenter(
             scan, labels = fabric.to_device(draw_batch(plan, sampler, step))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            loss = criterion(train_step(scan), labels)
+            step_loss = criterion(train_step(scan), labels)
             optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
+            fabric.backward(step_loss)
             optimizer.step()
             step, n_summed = step + 1, n_summed + 1
-            loss_sum += loss.detach()
+            loss_sum += step_loss.detach()
             if step in plan.validation_steps:
                 with fabric.autocast():
                     dice_val = validate(segmenter, plan)
-                best.offer(segmenter, plan.validation_steps.index(step), dice_val)
+                loss = float(loss_sum) / n_summed
+                best.offer(segmenter, plan.validation_steps.index(step), dice_val, loss)
                 if monitor is not None:
-                    monitor(step, {"loss": float(loss_sum) / n_summed, "dice_val": dice_val})
+                    monitor(step, {"loss": loss, "dice_val": dice_val})
                 loss_sum, n_summed = torch.zeros_like(loss_sum), 0
                 save_checkpoint(folder / "checkpoints", step, state, {"segmenter": optimizer})
             task.advance()

@@ -22,7 +22,7 @@ from pipeline.evaluate.comparison import (
 )
 from pipeline.evaluate.metrics import DEFINITIONS, METRICS, PRESENT_METRIC
 from pipeline.evaluate.pictures import ArmDots, PicturedCase, draw_arms, draw_gain, draw_segmentations
-from pipeline.evaluate.trainings import PICTURED_FILE, Experiment, TrainingResult, open_experiment, train_and_score
+from pipeline.evaluate.trainings import PICTURED_FILE, Experiment, TrainingResult, open_experiment, train_all
 from pipeline.figures import tumor_centre
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
@@ -69,9 +69,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """Train every arm with every seed and compare them: ``gain.json``, ``scores.csv`` and figures."""
     config = context.config.evaluate
     experiment = open_experiment(context)
-    results = tuple(
-        train_and_score(context, experiment, arm, seed) for arm in experiment.arms for seed in range(config.n_seeds)
-    )
+    results = train_all(context, experiment)
     statistics = Statistics(config.n_bootstrap, config.alpha, derive_seed(context.seed, "bootstrap"))
     scores = [score for result in results for score in result.scores]
     comparisons = tuple(compare_arms(scores, config.baseline, statistics))

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
+from pipeline.config import ComputeSection, EvaluateSection
 from pipeline.errors import DataError
 from pipeline.evaluate.arms import Arm, ScanPool, Window, choose_real_cases, fit_window, make_arm
 from pipeline.evaluate.comparison import Score
@@ -17,6 +17,7 @@ from pipeline.evaluate.metrics import score_patient
 from pipeline.evaluate.segmenter import SIZE_MULTIPLE, SegmenterPlan, predict_case, train_segmenter
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
+from pipeline.parallel import map_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
 
@@ -55,8 +56,10 @@ class TrainingResult:
     ----------
     arm : str
     seed : int
-    dice_val : tuple of float
-        Mean Dice on val at each validation.
+    steps : tuple of int
+        Of each validation.
+    dice_val, losses : tuple of float
+        Mean Dice on val at each validation, and mean loss before it.
     scores : tuple of Score
         Of the test patients.
     folder : Path
@@ -65,7 +68,9 @@ class TrainingResult:
 
     arm: str
     seed: int
+    steps: tuple[int, ...]
     dice_val: tuple[float, ...]
+    losses: tuple[float, ...]
     scores: tuple[Score, ...]
     folder: Path
 
@@ -115,52 +120,85 @@ def choose_pictured(cases: tuple[Case, ...]) -> tuple[Case, ...]:
     return tuple(cases[order[place]] for place in places)
 
 
-def train_and_score(context: StageContext, experiment: Experiment, arm: Arm, seed: int) -> TrainingResult:
-    """Train one arm with one seed and score it on the test patients; a training with its marker is only read.
+@dataclass(frozen=True)
+class TrainingTask:
+    """One training, with all that a worker needs.
 
     Parameters
     ----------
-    context : StageContext
     experiment : Experiment
     arm : Arm
+    number : int
+        Running number of the seed.
+    config : EvaluateSection
+    compute : ComputeSection
     seed : int
-        Running number.
+        Root of the stage's streams.
+    folder : Path
+        Of this training alone.
     """
-    folder = context.out / "trainings" / f"{arm.name}-{seed}"
+
+    experiment: Experiment
+    arm: Arm
+    number: int
+    config: EvaluateSection
+    compute: ComputeSection
+    seed: int
+    folder: Path
+
+
+def train_all(context: StageContext, experiment: Experiment) -> tuple[TrainingResult, ...]:
+    """Train every arm with every seed, side by side where there are cores for it; record the curves."""
+    config, compute = context.config.evaluate, context.config.compute
+    tasks = [
+        TrainingTask(
+            experiment, arm, number, config, compute, context.seed, context.out / "trainings" / f"{arm.name}-{number}"
+        )
+        for arm in experiment.arms
+        for number in range(config.n_seeds)
+    ]
+    results = map_trainings(train_and_score, tasks, compute)
+    for result in results:
+        # The first seed's curves carry the arm's name alone; a key has one curve only.
+        name = result.arm if result.seed == 0 else f"{result.arm}-seed{result.seed}"
+        for step, dice_val, loss in zip(result.steps, result.dice_val, result.losses, strict=True):
+            context.tracker.metrics({f"{name}/loss": loss, f"{name}/dice_val": dice_val}, step)
+    return tuple(results)
+
+
+def train_and_score(task: TrainingTask) -> TrainingResult:
+    """Train one arm with one seed and score it on the test patients; a training with its marker is only read."""
+    folder, arm = task.folder, task.arm
     if not (folder / SCORES_FILE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _train_anew(context, experiment, arm, seed, folder)
+        _train_anew(task)
     # The marker is there, so that what was to go on from is no longer needed.
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     record = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
     scores = tuple(
-        Score(arm.name, seed, patient, region, metric, value)
+        Score(arm.name, task.number, patient, region, metric, value)
         for patient, regions in record["test"].items()
         for region, metrics in regions.items()
         for metric, value in metrics.items()
     )
-    return TrainingResult(arm.name, seed, tuple(record["dice_val"]), scores, folder)
+    steps, dice_val, losses = (tuple(record[key]) for key in ("steps", "dice_val", "losses"))
+    return TrainingResult(arm.name, task.number, steps, dice_val, losses, scores, folder)
 
 
-def _train_anew(context: StageContext, experiment: Experiment, arm: Arm, seed: int, folder: Path) -> None:
+def _train_anew(task: TrainingTask) -> None:
+    experiment, folder = task.experiment, task.folder
     real = experiment.real
     plan = SegmenterPlan(
-        arm=arm,
+        arm=task.arm,
         val_cases=real.split("val"),
         scheme=real.scheme,
         modalities=real.modalities,
-        config=context.config.evaluate,
-        compute=context.config.compute,
+        config=task.config,
+        compute=task.compute,
         window=experiment.window,
-        seed=derive_seed(context.seed, "training", seed),
+        seed=derive_seed(task.seed, "training", task.number),
     )
-    # The first seed's curves carry the arm's name alone; a key has one curve only.
-    name = arm.name if seed == 0 else f"{arm.name}-seed{seed}"
-
-    def monitor(step: int, figures: Mapping[str, float]) -> None:
-        context.tracker.metrics({f"{name}/{key}": value for key, value in figures.items()}, step)
-
-    best = train_segmenter(plan, experiment.scans, folder, monitor)
+    best = train_segmenter(plan, experiment.scans, folder)
     test: dict[str, Any] = {}
     shown: dict[str, UInt8Array] = {}
     for case in real.split("test"):
@@ -169,6 +207,7 @@ def _train_anew(context: StageContext, experiment: Experiment, arm: Arm, seed: i
         test[case.subject] = score_patient(predicted, truth, real.scheme, (real.spacing_mm,) * 3)
         shown[case.subject] = predicted[:, :, tumor_centre(truth)[2]]
     np.save(folder / PICTURED_FILE, np.stack([shown[case.subject] for case in experiment.pictured]))
+    curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
     temporary = folder / "writing.tmp"
-    write_json(temporary, {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "test": test})
+    write_json(temporary, {**curves, "test": test})
     temporary.replace(folder / SCORES_FILE)

@@ -143,6 +143,12 @@ class _Players:
             )
         self.averaged = Generator(shape).requires_grad_(False).to(fabric.device)
         self.averaged.load_state_dict(self.generator.state_dict())
+        if shape.dimensions == 2:
+            # The layout that CPU and GPU convolutions prefer.
+            for network in (self.generator, self.discriminator, self.averaged):
+                for parameter in network.parameters():
+                    if parameter.ndim == 4:
+                        parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         generator_optimizer = _adam(self.generator, config.learning_rate_generator)
         discriminator_optimizer = _adam(self.discriminator, config.learning_rate_discriminator)
         self.optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
@@ -159,6 +165,9 @@ class _Players:
         plan, fabric = self._plan, self._fabric
         rank = fabric.global_rank
         condition, real = fabric.to_device((batch.condition, batch.scan))
+        if condition.ndim == 4:
+            condition = condition.contiguous(memory_format=torch.channels_last)
+            real = real.contiguous(memory_format=torch.channels_last)
         spatial = tuple(real.shape[2:])
         stream = torch_stream(plan.seed, "noise", step, rank)
         style, noise = draw_inputs(self.generator, len(real), spatial, stream, fabric.device)
