@@ -5,16 +5,19 @@ A step's batch depends on the seed and the step only: a resumed training sees wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.cohort import INTENSITY_MAX, Case
+from pipeline.cohort import INTENSITY_MAX, Case, Int16Array
 from pipeline.labels import LabelScheme, UInt8Array
 
 TUMOR_SHARE = 0.5
+
+Where = tuple[slice | int, ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,37 @@ class Batch:
 
     condition: Tensor
     scan: Tensor
+
+
+@dataclass(frozen=True)
+class OpenCase:
+    """A case whose files are mapped once, for many small reads.
+
+    Parameters
+    ----------
+    images : tuple of ndarray, (x, y, z), int16
+        One for each modality.
+    tissue_map, tumor_map : ndarray, (x, y, z), uint8
+    """
+
+    images: tuple[Int16Array, ...]
+    tissue_map: UInt8Array
+    tumor_map: UInt8Array
+
+    @classmethod
+    def open(cls, case: Case, modalities: Sequence[str]) -> Self:
+        """Map a case's files; nothing is read yet."""
+        return cls(tuple(case.image(name) for name in modalities), case.tissue_map(), case.tumor_map())
+
+    def read_scan(self, where: Where) -> NDArray[np.float32]:
+        """Read part of the scan: (modalities, *spatial), float32 in [-1, 1]."""
+        parts = [np.asarray(image[where], np.float32) for image in self.images]
+        scan: NDArray[np.float32] = np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
+        return scan
+
+    def read_condition(self, where: Where, scheme: LabelScheme) -> UInt8Array:
+        """Read part of the condition: (*spatial), uint8."""
+        return scheme.combine(self.tissue_map[where], self.tumor_map[where])
 
 
 class Sampler:
@@ -56,13 +90,14 @@ class Sampler:
         context_slices: int,
         patch_voxels: tuple[int, int, int] | None,
     ) -> None:
-        self._cases, self._scheme, self._modalities = cases, scheme, modalities
+        self._cases = [OpenCase.open(case, modalities) for case in cases]
+        self._scheme = scheme
         self._dimensions, self._context, self._patch = dimensions, context_slices, patch_voxels
         self._brain_slices: list[NDArray[np.int64]] = []
         self._tumor_slices: list[NDArray[np.int64]] = []
-        for case in cases:
-            tumor = np.asarray(case.tumor_map())
-            brain = (np.asarray(case.tissue_map()) > 0) | (tumor > 0)
+        for case in self._cases:
+            tumor = np.asarray(case.tumor_map)
+            brain = (np.asarray(case.tissue_map) > 0) | (tumor > 0)
             self._brain_slices.append(np.flatnonzero(brain.any(axis=(0, 1))))
             self._tumor_slices.append(np.flatnonzero(tumor.any(axis=(0, 1))))
 
@@ -89,34 +124,32 @@ class Sampler:
         return Batch(torch.from_numpy(np.stack(conditions)), torch.from_numpy(np.stack(scans)))
 
     def _cut(
-        self, case: Case, centre: int, stream: np.random.Generator
+        self, case: OpenCase, centre: int, stream: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if self._dimensions == 2:
             condition = self._condition_slices(case, centre)
-            return condition, read_scan(case, self._modalities, (slice(None), slice(None), centre))
-        shape = case.tumor_map().shape
+            return condition, case.read_scan((slice(None), slice(None), centre))
+        shape = case.tumor_map.shape
         patch = self._patch or shape
         starts = [int(stream.integers(n - p + 1)) for n, p in zip(shape, patch, strict=True)]
         starts[2] = int(np.clip(centre - patch[2] // 2, 0, shape[2] - patch[2]))
         where = tuple(slice(start, start + p) for start, p in zip(starts, patch, strict=True))
-        labels = self._scheme.combine(case.tissue_map()[where], case.tumor_map()[where])
-        return one_hot(labels, self._scheme.n_condition_classes), read_scan(case, self._modalities, where)
+        labels = case.read_condition(where, self._scheme)
+        return one_hot(labels, self._scheme.n_condition_classes), case.read_scan(where)
 
-    def _condition_slices(self, case: Case, centre: int) -> NDArray[np.float32]:
+    def _condition_slices(self, case: OpenCase, centre: int) -> NDArray[np.float32]:
         first, last = centre - self._context, centre + self._context + 1
-        n_slices = case.tumor_map().shape[2]
-        inner = slice(max(first, 0), min(last, n_slices))
-        labels = self._scheme.combine(case.tissue_map()[:, :, inner], case.tumor_map()[:, :, inner])
+        n_slices = case.tumor_map.shape[2]
+        inner = (slice(None), slice(None), slice(max(first, 0), min(last, n_slices)))
+        labels = case.read_condition(inner, self._scheme)
         labels = np.pad(labels, ((0, 0), (0, 0), (max(-first, 0), max(last - n_slices, 0))))
         code: NDArray[np.float32] = one_hot_slices(labels, self._scheme.n_condition_classes, self._context)[0]
         return code
 
 
-def read_scan(case: Case, modalities: Sequence[str], where: tuple[slice | int, ...]) -> NDArray[np.float32]:
+def read_scan(case: Case, modalities: Sequence[str], where: Where) -> NDArray[np.float32]:
     """Read part of a case's scan: (modalities, *spatial), float32 in [-1, 1]."""
-    parts = [np.asarray(case.image(name)[where], np.float32) for name in modalities]
-    scan: NDArray[np.float32] = np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
-    return scan
+    return OpenCase.open(case, modalities).read_scan(where)
 
 
 def one_hot(labels: UInt8Array, n_classes: int) -> NDArray[np.float32]:
