@@ -81,7 +81,8 @@ def phantom(
     from pipeline.progress import progress, say
 
     with progress("phantoms", cases) as task:
-        write_cohort(out, cases, file_format, seed, spacing_mm, cpu_count(), lambda _: task.advance())
+        # Resolved: a worker that is used again may have been started in another folder.
+        write_cohort(out.resolve(), cases, file_format, seed, spacing_mm, cpu_count(), lambda _: task.advance())
     manifest = "phantom" if file_format == "nifti" else "phantom-dicom"
     say(f"{cases} phantoms in {out}; ingest them with manifest {manifest}")
 

@@ -60,6 +60,7 @@ def write_report(run_dir: Path) -> Path:
 <p class="note">Pictures of real scans are under pseudonyms and stay in this building. Scans are shown in radiological
 convention: the patient's right is on the left.</p>
 {_headline(run_dir)}
+{_phantom_note(run_dir)}
 {sections}
 </body></html>
 """
@@ -86,6 +87,18 @@ def _headline(run_dir: Path) -> str:
     return f'<p class="verdict {_text(verdict)}">{title} {_text(" ".join(sentences))}</p>'
 
 
+def _phantom_note(run_dir: Path) -> str:
+    """Say so where the patients are phantoms."""
+    table = run_dir / FOLDERS["ingest"] / "participants.tsv"
+    sources = {row["source"] for row in read_tsv(table)} if table.is_file() else set()
+    if not any("phantom" in source for source in sources):
+        return ""
+    return (
+        "<p><b>Made on phantoms.</b> They play the patients here, and they warp the same atlas as the label maps of "
+        "the source <code>atlas</code>: no figure on this page says anything about patients.</p>"
+    )
+
+
 def _section(run_dir: Path, stage: str) -> str:
     folder = run_dir / FOLDERS[stage]
     title = f"<h2>{STAGE_TITLES[stage]}</h2>"
@@ -105,7 +118,7 @@ def _section(run_dir: Path, stage: str) -> str:
 
 def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
     text = (
-        f"<p>{summary['cases']} persons' scans are used: {summary['train']} to train the generator, {summary['val']} "
+        f"<p>{summary['cases']} cases are used: {summary['train']} to train the generator, {summary['val']} "
         f"for choices, {summary['test']} kept aside for attacks and tests. "
         f"{summary['quarantined']} could not be used.</p>"
     )
@@ -149,8 +162,9 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
         for attack in audit["attacks"]
     ]
     head = ("attack", "by", "AUC (.5: knows nothing)", "members / others", "members found at false alarms of")
+    titles = {attack["name"]: attack["title"] for attack in audit["attacks"]}
     paired = [
-        (p["attack"], _with_interval(p["auc"], p["auc_ci"]), p["n_patients"], p["n_references"])
+        (titles[p["attack"]], _with_interval(p["auc"], p["auc_ci"]), p["n_patients"], p["n_references"])
         for p in audit["paired"]
     ]
     controls = [

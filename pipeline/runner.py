@@ -243,7 +243,9 @@ def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking)
     out = _prepare_partial(run_dir, stage, plan.fingerprint)
     tracker = tracking.start_stage(stage, plan.fingerprint, code_version(stage))
     started = time.monotonic()
-    context = StageContext(config, run_dir, out, derive_seed(config.run.seed, stage), tracker)
+    # Resolved: a worker that is used again may have been started in another folder.
+    whole_paths = run_dir.resolve(), out.resolve()
+    context = StageContext(config, *whole_paths, derive_seed(config.run.seed, stage), tracker)
     try:
         summary = load_stage(stage)(context)
     except BaseException as error:

@@ -5,9 +5,12 @@ the number of workers nor a kill and resume changes a byte.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -34,6 +37,9 @@ def numpy_stream(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *names))
 
 
-def torch_stream(seed: int, *names: str | int) -> torch.Generator:
+def torch_stream(seed: int, *names: str | int) -> "torch.Generator":
     """Return the torch CPU generator of a purpose; see :func:`derive_seed`."""
+    # Here, so that verbs which draw nothing do not wait for torch.
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, *names))

@@ -41,6 +41,9 @@ def test_command_of_readme_runs(command: str, workplace: Path, monkeypatch: pyte
     monkeypatch.chdir(workplace)
     result = CliRunner().invoke(app, shlex.split(command)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output
+    if "phantom" in command.split()[1]:
+        # Written here, not where a worker that other tests have used was started.
+        assert len(list((workplace / "phantoms").iterdir())) == 10
 
 
 @pytest.mark.parametrize("command", INLINE)

@@ -32,3 +32,7 @@ def test_report_escapes_what_users_wrote(finished_run: Path, tmp_path: Path) -> 
 def test_report_shows_unresolved_rates_as_unresolved(finished_run: Path) -> None:
     page = write_report(finished_run).read_text()
     assert "0.1%: unresolved" in page
+
+
+def test_report_on_phantoms_says_that_it_is_about_no_patient(finished_run: Path) -> None:
+    assert "no figure on this page says anything about patients" in write_report(finished_run).read_text()

@@ -38,7 +38,7 @@ def save_roc(
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(figsize=(6.4, 6.0), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 6.6), layout="constrained")
     n_smallest = min(len(nonmember) for _, _, nonmember in curves)
     floor = 0.5 / max(n_smallest, *(len(member) for _, member, _ in curves))
     drawn = [
@@ -59,6 +59,6 @@ def save_roc(
     axes.set_xlabel("share of others called members (false-positive rate)")
     axes.set_ylabel("share of members found (true-positive rate)")
     axes.grid(visible=True, which="major", color="#eeeeee")
-    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
+    figure.legend(loc="outside lower center", fontsize=8)
     figure.savefig(path, dpi=120, metadata={"Software": "synthcohort"})
     plt.close(figure)

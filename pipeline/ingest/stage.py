@@ -111,7 +111,7 @@ def _source_folder(context: StageContext, manifest: Manifest) -> tuple[Path, boo
     """Return the folder to read, and whether it is a temporary one; phantoms are written first, then read as any."""
     config = context.config.ingest
     if config.source != "phantom":
-        return Path(config.source), False
+        return Path(config.source).resolve(), False
     folder = context.out / ".phantom"
     write = partial(
         _write_phantom,
