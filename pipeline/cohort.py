@@ -121,6 +121,13 @@ class Cohort:
         """Return the cases on the named sides of the split."""
         return tuple(case for case in self.cases if case.split in names)
 
+    def patients(self, *names: str) -> tuple[Case, ...]:
+        """Return one case of each person on the named sides, the first: for figures whose unit is the patient."""
+        first: dict[str, Case] = {}
+        for case in self.split(*names):
+            first.setdefault(case.person, case)
+        return tuple(first.values())
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the working grid."""

@@ -66,7 +66,18 @@ class IngestSection(Section):
     )
     tissue_smoothness: PositiveFloat = Field(0.1, description="Beta of the hidden Markov random field.")
     phantom_cases: PositiveInt = Field(40, description="Number of phantoms, where source is `phantom`.")
-    phantom_spacing_mm: PositiveFloat = Field(2.0, description="Spacing at which phantoms are made, mm.")
+    phantom_spacing_mm: Annotated[float, Field(ge=1.0, le=6.0)] = Field(
+        2.0, description="Spacing at which phantoms are made, mm."
+    )
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if min(self.split.train, self.split.val, self.split.test) <= 0:
+            raise ValueError("split: expected persons on each side, every share above 0")
+        low, high = self.intensity_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(f"intensity_percentiles: expected 0 <= lower < upper <= 100, got {low} and {high}")
+        return self
 
 
 class TrainSection(Section):
@@ -299,6 +310,7 @@ def flatten_config(config: RunConfig) -> dict[str, str]:
         Empty values are left out too: they say nothing, and a key that is set later is then new, not changed.
     """
     private = {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "tracking.uri"}
+    private.add("export.contact")  # names a person
     if config.compute.scheduler != "local":
         private.add("compute.scheduler")
     flat = dict(_flatten("", config.model_dump(mode="json")))

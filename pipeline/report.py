@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ STAGE_TITLES = {
 VERDICT_SENTENCES = {
     "pass": "The audit found no leak above its limits: the synthetic cohort may be released.",
     "fail": "The audit found that the release would tell who was in the training data: no release.",
-    "unresolved": "The cohort is too small, or the references too few, to show that nothing leaks: no release "
+    "unresolved": "The audit could neither find a leak nor exclude one; its reasons are listed below: no release "
     "without a written reason.",
     "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
 }
@@ -41,25 +41,27 @@ th,td{border-bottom:1px solid #ddd;padding:.25rem .8rem .25rem 0;text-align:left
 """
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, current: Collection[str] = STAGES) -> Path:
     """Write ``report.html`` from what is finished in a run folder.
 
     Parameters
     ----------
     run_dir : Path
+    current : collection of str
+        Stages whose result belongs to the present config; the others are called out of date, and not shown.
 
     Returns
     -------
     Path
     """
-    sections = "\n".join(_section(run_dir, stage) for stage in STAGES)
+    sections = "\n".join(_section(run_dir, stage, stage in current) for stage in STAGES)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>synthcohort: {_text(run_dir.name)}</title><style>{STYLE}</style></head><body>
 <h1>Synthetic brain-tumour cohort: {_text(run_dir.name)}</h1>
 <p class="note">Pictures of real scans are under pseudonyms and stay in this building. Scans are shown in radiological
 convention: the patient's right is on the left.</p>
-{_headline(run_dir)}
+{_headline(run_dir, current)}
 {_phantom_note(run_dir)}
 {sections}
 </body></html>
@@ -69,10 +71,11 @@ convention: the patient's right is on the left.</p>
     return path
 
 
-def _headline(run_dir: Path) -> str:
-    audit = _read_json(run_dir / "audit" / "audit.json")
-    gain = _read_json(run_dir / "evaluation" / "gain.json")
-    manifest = _read_json(run_dir / "release" / "manifest.json")
+def _headline(run_dir: Path, current: Collection[str]) -> str:
+    audit, gain, manifest = (
+        _read_json(run_dir / FOLDERS[stage] / name) if stage in current else {}
+        for stage, name in (("audit", "audit.json"), ("evaluate", "gain.json"), ("export", "manifest.json"))
+    )
     verdict = str(audit.get("verdict", ""))
     sentences = [VERDICT_SENTENCES.get(verdict, "The audit has not been run yet: nothing may leave the building.")]
     sentences.append(str(gain.get("summary", "")))
@@ -99,12 +102,14 @@ def _phantom_note(run_dir: Path) -> str:
     )
 
 
-def _section(run_dir: Path, stage: str) -> str:
+def _section(run_dir: Path, stage: str, is_current: bool) -> str:
     folder = run_dir / FOLDERS[stage]
     title = f"<h2>{STAGE_TITLES[stage]}</h2>"
     done = read_done(folder)
     if done is None:
         return f'{title}<p class="note">Not finished.</p>'
+    if not is_current:
+        return f'{title}<p class="note">Out of date: made with another config, or from data that have changed.</p>'
     content = {
         "ingest": _ingest,
         "train": _train,
@@ -155,7 +160,7 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
         (
             attack["title"],
             THREAT_TITLES[attack["threat_model"]],
-            _with_interval(attack["auc"], attack["auc_ci"]),
+            _with_interval(attack["auc"], attack["auc_ci"]) + ("" if attack["reliable"] else ", interval unreliable"),
             f"{attack['n_members']} / {attack['n_nonmembers']}",
             _tpr_text(attack["tpr_at_fpr"]),
         )
@@ -179,9 +184,18 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
         "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons; each "
         "person is scored by generators that saw them and by generators that did not. AUC .5: no difference.</p>"
         f"{_table(('attack', 'AUC', 'persons', 'references'), paired)}"
-        f"<h3>Would the audit have seen a leak?</h3>"
+        f"<h3>Copies</h3><p>{_copies_sentence(audit['copies'])}</p>"
+        "<h3>Would the audit have seen a leak?</h3>"
         f"{_table(('control', 'what', 'expected', 'observed', 'as expected'), controls)}"
         f"<p>{_text(audit['power']['sentence'])}</p>"
+    )
+
+
+def _copies_sentence(copies: Mapping[str, Any]) -> str:
+    return (
+        f"{copies['n_near_duplicates']} synthetic cases are near-duplicates of a person trained on; members have more "
+        f"of them than others with p = {copies['excess_p']:.2g}. The search finds {copies['recall']:.0%} of "
+        f"constructed copies, with {copies['false_alarms']:.0%} false alarms."
     )
 
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import importlib
 import json
+import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +53,7 @@ STAGE_CODE = {
     "evaluate": ("evaluate", "train"),
     "export": ("export",),
 }
-SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py"})
+SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})
 FINGERPRINT_FILE = "fingerprint.txt"
 Summary = dict[str, Any]
 
@@ -89,6 +90,13 @@ class StageContext:
         return read_done(self.folder(stage)) or {}
 
 
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each memory-mapped image of a cohort is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: str = STAGES[-1]) -> None:
     """Run the stages from ``first`` to ``last``; what holds is skipped.
 
@@ -121,6 +129,7 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
             _say_skipped(stage)
         say(f"Nothing to do: {run_dir / 'report.html'}")
         return
+    _raise_file_limit()
     with _lock(run_dir):
         (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         with Tracking(run_dir, config.tracking, flatten_config(config)) as tracking:
@@ -128,7 +137,7 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
                 for stage in selected:
                     _run_stage(stage, config, run_dir, tracking)
             finally:
-                _write_report(run_dir, tracking)
+                _write_report(config, run_dir, tracking)
 
 
 @contextmanager
@@ -228,13 +237,17 @@ def load_stage(stage: str) -> Callable[[StageContext], Summary]:
 
 
 def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
-    plan = plan_stages(config, run_dir)[stage]
+    plans = plan_stages(config, run_dir)
+    plan = plans[stage]
     done = read_done(run_dir / FOLDERS[stage])
     if plan.holds and done is not None:
         _say_skipped(stage)
         tracking.stage_kept(stage, plan.fingerprint, done["summary"])
         return
     say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
+    released = read_done(run_dir / FOLDERS["export"])
+    if released is not None and released["fingerprint"] != plans["export"].fingerprint:
+        _withdraw_release(run_dir)
     healed = _finish_renaming(run_dir, stage, plan.fingerprint)
     if healed is not None:
         _say_skipped(stage)
@@ -321,10 +334,16 @@ def _rename(out: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_report(run_dir: Path, tracking: Tracking) -> None:
+def _write_report(config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
+    """Write the report of what holds; a file that cannot be shown must not hide why a stage stopped."""
     from pipeline.report import write_report
 
-    path = write_report(run_dir)
+    current = {stage for stage, plan in plan_stages(config, run_dir).items() if plan.holds}
+    try:
+        path = write_report(run_dir, current)
+    except (OSError, ValueError, KeyError) as error:
+        say(f"      no report: a stage's files are damaged ({type(error).__name__}); run that stage again")
+        return
     tracking.report(path)
     say(f"Report: {path}")
 

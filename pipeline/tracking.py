@@ -8,54 +8,18 @@ This module is the only importer of mlflow.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from pipeline.config import TrackingSection
+from pipeline.errors import ConfigError
+from pipeline.journal import JOURNAL, Event, Journal
 from pipeline.progress import say
 
-JOURNAL = "journal.jsonl"
 SYNC_STATE = "mlflow-sync.json"
 SECONDS_BETWEEN_SENDS = 5.0
-Event = dict[str, Any]
-
-
-class Journal:
-    """The append-only record of a run.
-
-    Parameters
-    ----------
-    path : Path
-        ``journal.jsonl``; made on the first event. A last line torn by a kill is cut off.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if path.is_file():
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                os.truncate(path, whole)
-
-    def append(self, event: str, stage: str, **fields: object) -> None:
-        """Write one event with the current time in milliseconds."""
-        line = json.dumps({"time": int(time.time() * 1000), "stage": stage, "event": event, **fields})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
-    def events(self, offset: int = 0) -> Iterator[tuple[int, Event]]:
-        """Yield each whole event from a byte offset on, with the offset behind it."""
-        if not self.path.is_file():
-            return
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                offset += len(line)
-                yield offset, json.loads(line)
 
 
 class StageTracker:
@@ -178,7 +142,15 @@ class Tracking:
 
 
 def sync_journal(run_dir: Path, config: TrackingSection) -> bool:
-    """Send what MLflow has not got yet; tell whether it was reachable."""
+    """Send what MLflow has not got yet; tell whether it was reachable.
+
+    Raises
+    ------
+    ConfigError
+        If the run keeps its journal only.
+    """
+    if config.uri == "none":
+        raise ConfigError("tracking.uri: none, so this run keeps its journal only; name a server or leave it empty")
     return MlflowSink(run_dir, config).send(Journal(run_dir / JOURNAL))
 
 

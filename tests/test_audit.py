@@ -265,7 +265,8 @@ def test_a_person_on_both_sides_is_refused(cohort: Cohort, honest: Cohort, monke
 def test_the_unit_is_the_person_not_the_scan(cohort: Cohort) -> None:
     first, second, third = cohort.cases[:3]
     again = replace(second, attributes={**second.attributes, "person": first.attributes["person"]})
-    assert stage.one_case_per_person([first, again, third]) == (first, third)
+    cohort = Cohort(Path(), LabelScheme(), (), (first, again, third))
+    assert cohort.patients(first.split, third.split) == (first, third)
 
 
 @settings(max_examples=80, deadline=None)

@@ -66,7 +66,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     policy = context.config.audit
     cohort = open_cohort(context.folder("ingest"))
-    members, nonmembers, val = (one_case_per_person(cohort.split(side)) for side in ("train", "test", "val"))
+    members, nonmembers, val = (cohort.patients(side) for side in ("train", "test", "val"))
     if not members or not nonmembers or not val:
         raise DataError("a side of the split is empty; expected persons in train, val and test; change ingest.split")
     release = Release(open_cohort(context.folder("generate")), load_generator(context.folder("train")))
@@ -97,7 +97,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "unit": "patient",
         "policy": policy.model_dump(mode="json"),
         "attacks": [_attack_json(o, f, policy, context.seed) for o, f in zip(outcomes, figures, strict=True)],
-        "paired": [_paired_json(figure) for figure in paired],
+        "paired": [_paired_json(figure, policy) for figure in paired],
         "controls": {side: [control.as_json() for control in controls[side]] for side in controls},
         "copies": _copies_json(copies),
         **_power_json(paired, len(members), len(nonmembers), policy, context.seed),
@@ -115,28 +115,19 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def one_case_per_person(cases: Sequence[Case]) -> tuple[Case, ...]:
-    """Return one case of each person, the first: the unit of the audit is the patient."""
-    first: dict[str, Case] = {}
-    for case in cases:
-        first.setdefault(case.person, case)
-    return tuple(first.values())
-
-
 def attack_target(
     members: Sequence[Case], nonmembers: Sequence[Case], release: Release, reference: Reference
 ) -> list[Outcome]:
     """Run each attack on the release; targets are handed over in an order that tells nothing about membership."""
+    if {case.person for case in members} & {case.person for case in nonmembers}:
+        raise DataError("a person on both sides of the audit; expected persons on one side; check the split")
     targets = sorted((*members, *nonmembers), key=lambda case: case.subject)
-    inside = np.isin([case.subject for case in targets], [case.subject for case in members])
     outcomes = []
     for name, attack in ATTACKS.items():
         scores = attack(unlabelled(targets), release, reference)
         order = {case.subject: score for case, score in zip(targets, scores, strict=True)}
         member = np.array([order[case.subject] for case in members])
         outcomes.append(Outcome(name, member, np.array([order[case.subject] for case in nonmembers])))
-        if int(inside.sum()) != len(member):
-            raise DataError("a person on both sides of the audit; expected persons on one side; check the split")
     return outcomes
 
 
@@ -210,7 +201,7 @@ def _attack_json(outcome: Outcome, figure: AttackFigure, policy: AuditSection, s
     }
 
 
-def _paired_json(figure: PairedFigure) -> dict[str, Any]:
+def _paired_json(figure: PairedFigure, policy: AuditSection) -> dict[str, Any]:
     return {
         "attack": figure.attack,
         "threat_model": THREAT_MODELS[figure.attack],
@@ -218,6 +209,7 @@ def _paired_json(figure: PairedFigure) -> dict[str, Any]:
         "n_references": figure.n_references,
         "auc": figure.estimate.value,
         "auc_ci": list(figure.estimate.ci),
+        "reliable": figure.n_patients >= policy.min_patients_a_side,
         "interval_covers_generators": figure.resamples_references,
     }
 

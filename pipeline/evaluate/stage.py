@@ -83,7 +83,7 @@ def run(context: StageContext) -> dict[str, Any]:
     draw_figures(context, findings)
     return {
         "best_arm": findings.best_arm(list(dict.fromkeys(config.arms))),
-        "n_test": len(experiment.real.split("test")),
+        "n_test": len(experiment.real.patients("test")),
         **({"gain_wt_dice": main.delta} if main else {}),
         "sentence": verdict,
     }
@@ -118,7 +118,7 @@ def describe_arm(context: StageContext, findings: Findings, name: ArmName) -> di
         "n_real": len(arm.real_cases),
         "n_synthetic": len(arm.synthetic_cases),
         "regions": regions,
-        "n_patients": len(experiment.real.split("test")),
+        "n_patients": len(experiment.real.patients("test")),
         "n_seeds": config.n_seeds,
         "steps": config.steps,
         "dice_val": dice_val,
@@ -135,8 +135,8 @@ def describe_gain(
         "summary": verdict,
         "unit": "patient",
         "baseline": config.baseline,
-        "n_test": len(real.split("test")),
-        "n_val": len(real.split("val")),
+        "n_test": len(real.patients("test")),
+        "n_val": len(real.patients("val")),
         "spacing_mm": real.spacing_mm,
         "alpha": config.alpha,
         "definitions": {

@@ -92,7 +92,7 @@ def open_experiment(context: StageContext) -> Experiment:
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
     window = fit_window(scans.extent([*chosen, *synthetic.cases]), SIZE_MULTIPLE)
     arms = tuple(make_arm(name, chosen, synthetic.cases, config) for name in dict.fromkeys(config.arms))
-    return Experiment(real, arms, scans, window, choose_pictured(real.split("test")))
+    return Experiment(real, arms, scans, window, choose_pictured(real.patients("test")))
 
 
 def check_cohorts(real: Cohort, synthetic: Cohort) -> None:
@@ -190,7 +190,7 @@ def _train_anew(task: TrainingTask) -> None:
     real = experiment.real
     plan = SegmenterPlan(
         arm=task.arm,
-        val_cases=real.split("val"),
+        val_cases=real.patients("val"),
         scheme=real.scheme,
         modalities=real.modalities,
         config=task.config,
@@ -201,7 +201,7 @@ def _train_anew(task: TrainingTask) -> None:
     best = train_segmenter(plan, experiment.scans, folder)
     test: dict[str, Any] = {}
     shown: dict[str, UInt8Array] = {}
-    for case in real.split("test"):
+    for case in real.patients("test"):
         predicted = predict_case(best.segmenter, case, plan.modalities, plan.window)
         truth = np.asarray(case.tumor_map())
         test[case.subject] = score_patient(predicted, truth, real.scheme, (real.spacing_mm,) * 3)

@@ -72,7 +72,8 @@ def choose_persons(
     factors = np.array([abs(np.log(length_factor(case, asked.volume_ml, spacing_mm))) for case in persons])
     near = np.flatnonzero(factors <= np.log(MAX_SCALE))
     donor = int(stream.choice(near)) if len(near) else int(factors.argmin())
-    anatomy = int(stream.choice([index for index in range(len(persons)) if index != donor]))
+    others = [index for index, case in enumerate(persons) if case.person != persons[donor].person]
+    anatomy = int(stream.choice(others))
     return persons[anatomy], persons[donor]
 
 

@@ -105,8 +105,9 @@ def generate_cohort(
     ConfigError
         If fewer than two persons are to be recombined.
     """
-    if config.label_sources.get("recombine", 0) > 0 and len(persons) < 2:
-        raise ConfigError(f"generate.label_sources: recombine needs two persons, got {len(persons)}; use atlas only")
+    n_persons = len({case.person for case in persons})
+    if config.label_sources.get("recombine", 0) > 0 and n_persons < 2:
+        raise ConfigError(f"generate.label_sources: recombine needs two persons, got {n_persons}; use atlas only")
     asked = make_plan(config, numpy_stream(seed, "plan"))
     grid = Grid(cohort.shape, cohort.spacing_mm)
     tasks = [LabelTask(a, tuple(persons), cohort.scheme, grid, config, seed) for a in asked]

@@ -29,7 +29,6 @@ HEADER_TAGS = [
     "SeriesDescription",
     "Modality",
     "ContrastBolusAgent",
-    "ImageType",
 ]
 CONVERSION_TIMEOUT_S = 300
 
@@ -72,6 +71,8 @@ def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
         match = re.fullmatch(manifest.subject, subject)
         person = (match.groupdict().get("person") if match else None) or subject
         files, problem = assign_series(studies[(subject, study)], manifest)
+        if not subject.strip():
+            problem = "study without PatientID; expected one that tells persons apart; give each person an identifier"
         cases.append(SourceCase(number, name, person, files, problem))
     return cases
 
@@ -124,6 +125,9 @@ def assign_series(study: Sequence[Series], manifest: Manifest) -> tuple[dict[str
             problems.append(f"{len(matches)} series for {name}")
     if problems:
         return files, f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest"
+    n_objects = len(files.get("tumor", ()))
+    if n_objects > 1:
+        return files, f"{n_objects} segmentation objects in one series; expected one; export all segments as one object"
     return files, ""
 
 

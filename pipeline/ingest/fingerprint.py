@@ -46,7 +46,11 @@ def list_source(root: Path) -> list[tuple[str, int, int]]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder) / name
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError:
+                # A link to nothing: the case that needs it will say so.
+                continue
             entries.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
     if not entries:
         raise ConfigError(f"ingest.source: {root} is empty; expected a folder of scans")

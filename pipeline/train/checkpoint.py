@@ -60,6 +60,10 @@ def load_checkpoint(
     marks = sorted(folder.glob(PATTERN))
     if not marks:
         return 0
+    # What a kill left of older ones would stay for ever.
+    for old in folder.glob("step-*"):
+        if old.stem != marks[-1].stem:
+            old.unlink()
     tensors = load_file(marks[-1].with_suffix(".safetensors"))
     for name, network in networks.items():
         prefix = f"network.{name}."
