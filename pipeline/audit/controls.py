@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.audit.copies import construct_copy
+from pipeline.audit.embedding import read_case
 from pipeline.audit.nearest_neighbour import nearest_neighbour
 from pipeline.audit.reconstruction import reconstruction
 from pipeline.audit.statistics import auc, permutation_aucs, permutation_p
@@ -201,8 +202,7 @@ def _choose(members: Targets, share: float, stream: np.random.Generator) -> list
 
 def _write_copy(case: Case, folder: Path, reference: Reference, spacing_mm: float, stream: np.random.Generator) -> Case:
     """Write a copy of a case such as a leaking generator might make; return it."""
-    images = np.stack([np.asarray(case.image(name), np.float32) for name in reference.modalities])
-    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    images, brain = read_case(case, reference.modalities)
     changed, mask = construct_copy(images, brain, spacing_mm, stream)
     stored = np.where(mask, np.clip(np.rint(changed), 0, INTENSITY_MAX), 0).astype(np.int16)
     subject = f"planted{case.subject}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from pipeline.audit.embedding import embed_scan, mirror_scan
+from pipeline.audit.embedding import embed_scan, mirror_scan, read_case
 from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets
 from pipeline.audit.targets import Reference, Release, Targets
 from pipeline.cohort import Case
@@ -102,8 +102,7 @@ def construct_copy(
 def _copy_similarities(case: Case, index: int, reference: Reference, release: Release) -> list[float]:
     """Return the similarity of a case with copies constructed from it, whichever way round is nearer."""
     spacing_mm = release.synthetic.spacing_mm
-    images = np.stack([np.asarray(case.image(name), np.float32) for name in reference.modalities])
-    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    images, brain = read_case(case, reference.modalities)
     original = np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
     stream = numpy_stream(reference.seed, "construct", index)
     copies = [

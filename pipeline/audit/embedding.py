@@ -18,9 +18,15 @@ Embedding = NDArray[np.float32]
 
 def embed_case(case: Case, modalities: Sequence[str], spacing_mm: float) -> Embedding:
     """Embed a case on disk: (dimensions,), float32."""
+    images, brain = read_case(case, modalities)
+    return embed_scan(images, brain, spacing_mm)
+
+
+def read_case(case: Case, modalities: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Read a case's scan (modalities, x, y, z), float32 in [0, 1000], and its brain mask (x, y, z)."""
     images = np.stack([np.asarray(case.image(name), np.float32) for name in modalities])
     brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
-    return embed_scan(images, brain, spacing_mm)
+    return images, brain
 
 
 def embed_scan(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> Embedding:
@@ -54,8 +60,7 @@ def mirror_scan(images: NDArray[np.float32], brain: NDArray[np.bool_]) -> tuple[
 
 def embed_with_mirror(case: Case, modalities: Sequence[str], spacing_mm: float) -> NDArray[np.float32]:
     """Embed a case and its mirror image: (2, dimensions)."""
-    images = np.stack([np.asarray(case.image(name), np.float32) for name in modalities])
-    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+    images, brain = read_case(case, modalities)
     return np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
 
 
