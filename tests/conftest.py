@@ -3,21 +3,33 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-from pipeline.cohort import CaseData, write_case, write_cohort_files
+from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, parse_config
+from pipeline.generate.placement import LabelMaps
+from pipeline.generate.plan import AskedCase
 from pipeline.labels import MODALITIES, LabelScheme
 from pipeline.volumes import Grid
 
+if TYPE_CHECKING:
+    from pipeline.train.generator import Generator
+
 SOURCE_SHAPE = (30, 34, 28)
 REPOSITORY = Path(__file__).parent.parent
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
 @pytest.fixture(autouse=True)
@@ -141,4 +153,102 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("finished") / "run"
     content = {name: dict(section) for name, section in TINY.items()}
     run_stages(parse_config({**content, "export": {"override_reason": OVERRIDE_REASON}}, "tests"), run_dir)
+    return run_dir
+
+
+# Ingest ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Ingest eight whole cases once; three of them have label maps that are written in other ways."""
+    from ingest_builders import change, file_of, ingest
+
+    root = tmp_path_factory.mktemp("good")
+    source = write_source(root / "Hospital_Secret", 8)
+    change(file_of(source, 0, "seg"), lambda labels: labels, np.int64)
+    change(file_of(source, 1, "seg"), lambda labels: labels, np.float32)
+    turned = nib.as_closest_canonical(nib.Nifti1Image.from_filename(file_of(source, 2, "seg")))
+    nib.save(turned, file_of(source, 2, "seg"))
+    return SimpleNamespace(root=root, source=source, cohort=ingest(source, root / "run"))
+
+
+# Label maps and rendering ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def generator() -> "Generator":
+    import torch
+
+    from pipeline.train.generator import Generator, GeneratorConfig
+
+    config = GeneratorConfig(
+        dimensions=2, n_classes=7, n_modalities=4, channels=8, levels=2, style_size=4, context_slices=1
+    )
+    torch.manual_seed(0)
+    return Generator(config).eval().requires_grad_(False)
+
+
+def ask(volume_ml: float, hemisphere: str = "left", number: int = 1) -> AskedCase:
+    return AskedCase(number, "atlas", "medium", hemisphere, volume_ml)
+
+
+def check_whole(maps: LabelMaps) -> None:
+    """Check that tissue and tumour never overlap and leave no hole inside the brain."""
+    assert not ((maps.tissue_map > 0) & (maps.tumor_map > 0)).any()
+    brain = (maps.tissue_map > 0) | (maps.tumor_map > 0)
+    assert maps.tumor_map.any()
+    np.testing.assert_array_equal(brain, ndimage.binary_fill_holes(brain))
+    # Tumour does not reach into the background: nothing of it is a piece of its own outside the brain.
+    assert ndimage.label(brain)[1] == 1
+
+
+# The audit; other tests have a `cohort` and a `run_dir` of their own --------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    from audit_builders import N_MEMBERS, N_OTHERS
+
+    splits = {"train": N_MEMBERS, "val": 4, "test": N_OTHERS}
+    return open_cohort(write_toy_cohort(tmp_path_factory.mktemp("audit") / "cohort", splits))
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Return synthetic scans that are nobody's."""
+    from audit_builders import fresh, write_synthetic
+
+    return write_synthetic(tmp_path_factory.mktemp("honest") / "synthetic", [fresh(seed) for seed in range(50, 58)])
+
+
+@pytest.fixture(scope="session")
+def leaking(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Return synthetic scans with a copy of each member among them, every second one mirrored."""
+    from audit_builders import copy_of, fresh, write_synthetic
+
+    planted = [copy_of(case, i, bool(i % 2)) for i, case in enumerate(cohort.split("train"))]
+    root = tmp_path_factory.mktemp("leaking") / "synthetic"
+    return write_synthetic(root, [*planted, *(fresh(seed) for seed in range(50, 54))])
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder whose stages before the audit are finished."""
+    from audit_builders import write_run
+
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+# Export ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def passed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with a release that the gate let pass."""
+    from export_builders import build_run, export
+
+    run_dir = tmp_path_factory.mktemp("passed")
+    build_run(run_dir)
+    export(run_dir)
     return run_dir

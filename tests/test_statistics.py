@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.audit.figures import roc_points
 from pipeline.audit.statistics import (
     FPR_LEVELS,
     auc,
@@ -247,3 +248,9 @@ def test_smallest_detectable_auc_falls_with_the_number_of_patients() -> None:
 
 def test_two_against_two_detect_nothing() -> None:
     assert smallest_detectable_auc(2, 2, 0.05, rng()) is None
+
+
+def test_roc_corners_are_as_by_hand() -> None:
+    points = roc_points(np.array([3.0, 1.0]), np.array([2.0, 0.0]))
+    # Above 3: one member; 2: one other; 1: the second member; 0: the second other.
+    np.testing.assert_allclose(points, [[0, 0, 0.5, 0.5, 1], [0, 0.5, 0.5, 1, 1]])

@@ -1,0 +1,91 @@
+"""Run folders that the export stage reads, and its run on them."""
+
+import json
+import shutil
+
+import numpy as np
+
+from pipeline.cohort import CaseData, digest_file, digest_of, digest_tree, write_case, write_cohort_files
+from pipeline.config import RunConfig, TrackingSection, parse_config
+from pipeline.export.stage import run
+from pipeline.labels import MODALITIES, LabelScheme
+from pipeline.runner import StageContext
+from pipeline.tracking import Tracking
+
+REASON = "phantoms only, shown for teaching"
+PSEUDONYM = "0123456789abcdef"
+AFFINE = np.array([[4.0, 0, 0, -14], [0, 4, 0, -14], [0, 0, 4, -14], [0, 0, 0, 1]])
+SHAPE = (8, 8, 8)
+
+
+def write_synthetic_cohort(root, n_cases=3, name="sub-syn{:04d}", split="n/a"):
+    stream = np.random.default_rng(0)
+    rows = []
+    for number in range(1, n_cases + 1):
+        tumor_map = np.zeros(SHAPE, np.uint8)
+        tumor_map[1:4, 2:5, 2:5] = number % 3 + 1
+        tissue_map = np.where(tumor_map > 0, 0, 2).astype(np.uint8)
+        images = {modality: stream.integers(0, 1001, SHAPE).astype(np.int16) for modality in MODALITIES}
+        subject = name.format(number)
+        sidecars = {"t1": {"Donor": PSEUDONYM}}
+        write_case(root, CaseData(subject.removeprefix("sub-"), images, tissue_map, tumor_map, AFFINE, sidecars))
+        rows.append(
+            {"participant_id": subject, "source": "recombine", "split": split, "person": "someone"}
+            | {"volume_ml": f"{10.0 * number}", "hemisphere": "left", "enhancing_share": "0.30"}
+            | {"asked_volume": "small", "asked_hemisphere": "left"}
+        )
+    write_cohort_files(root, "Synthetic", LabelScheme(), rows, "# Synthetic\n")
+
+
+def build_audit(run_dir, verdict):
+    bound_to = {
+        "generator": digest_file(run_dir / "model" / "generator.safetensors"),
+        "synthetic": digest_of(digest_tree(run_dir / "synthetic")),
+    }
+    rates = {"0.1": {"value": 0.1, "ci": [0.0, 0.4], "resolved": True}, "0.01": {"value": 0.0, "resolved": False}}
+    attack = {"name": "nearest", "threat_model": "dataset", "n_members": 24, "n_nonmembers": 10, "auc": 0.512}
+    attack |= {"auc_ci": [0.4, 0.62], "auc_either_sign": 0.512, "tpr_at_fpr": rates, "scores": [0.1, 0.2]}
+    paired = {"attack": "nearest", "threat_model": "dataset", "n_patients": 34, "n_references": 8, "auc": 0.5}
+    return {
+        "verdict": verdict,
+        "reasons": ["too few references"],
+        "policy": {"auc_limit": 0.6},
+        "unit": "patient",
+        "attacks": [attack],
+        "paired": [paired | {"auc_ci": [0.45, 0.55]}],
+        "controls": {"negative": [{"name": "permuted", "expected": 0.5, "observed": 0.5, "behaved": True}]},
+        "copies": {"n_near_duplicates": 0, "recall": 0.98, "nearest_pairs": [[PSEUDONYM, "syn0001"]]},
+        "patients_needed": 299,
+        "bound_to": bound_to,
+        "patients": [{"patient": PSEUDONYM, "risk": 0.9}],
+    }
+
+
+def build_run(run_dir, verdict="pass", **cohort_options):
+    """Make a run folder with all that the stage reads."""
+    (run_dir / "model").mkdir(parents=True)
+    (run_dir / "model" / "generator.safetensors").write_bytes(b"weights")
+    write_synthetic_cohort(run_dir / "synthetic", **cohort_options)
+    (run_dir / "cohort").mkdir()
+    row = f"sub-{PSEUDONYM}\tphantom\ttrain\t{PSEUDONYM}\n"
+    (run_dir / "cohort" / "participants.tsv").write_text(f"participant_id\tsource\tsplit\tperson\n{row}")
+    (run_dir / "audit").mkdir()
+    (run_dir / "audit" / "audit.json").write_text(json.dumps(build_audit(run_dir, verdict)))
+    (run_dir / "evaluation").mkdir()
+    (run_dir / "evaluation" / "gain.json").write_text(json.dumps({"summary": "Dice rose by 0.01 in this run."}))
+
+
+def export(run_dir, reason="", **options):
+    """Run the stage as the runner does; return its folder and summary."""
+    out = run_dir / "release"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    (out / "fingerprint.txt").write_text("f")
+    config = parse_config({"export": {"override_reason": reason, **options}, "compute": {"workers": 1}}, "test")
+    assert isinstance(config, RunConfig)
+    with Tracking(run_dir, TrackingSection(uri="none"), {}) as tracking:
+        context = StageContext(config, run_dir, out, 0, tracking.start_stage("export", "f", "c"))
+        summary = run(context)
+    (out / "fingerprint.txt").unlink()
+    (out / "done.json").write_text("{}")
+    return out, summary

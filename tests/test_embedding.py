@@ -1,0 +1,28 @@
+"""The embedding: blind to brightness and contrast, not to the person; distances by hand."""
+
+import numpy as np
+import pytest
+from audit_builders import read_images
+
+from pipeline.audit.embedding import distances, embed_case, embed_scan, mirror_scan
+from pipeline.audit.nearest_neighbour import score_by_distance
+from pipeline.cohort import Cohort
+
+
+def test_embedding_does_not_see_brightness_and_contrast_but_sees_the_person(cohort: Cohort) -> None:
+    first, second = cohort.cases[:2]
+    images, brain = read_images(first, cohort)
+    embedded = embed_scan(images, brain, 8.0)
+    assert np.linalg.norm(embedded) == pytest.approx(1.0)
+    np.testing.assert_allclose(embed_scan(images * 0.5 + 70, brain, 8.0), embedded, atol=1e-5)
+    np.testing.assert_allclose(embed_case(first, cohort.modalities, 8.0), embedded, atol=1e-6)
+    assert embedded @ embed_case(second, cohort.modalities, 8.0) < 0.95
+    twice_mirrored = mirror_scan(*mirror_scan(images, brain))
+    np.testing.assert_array_equal(embed_scan(*twice_mirrored, 8.0), embedded)
+
+
+def test_distances_are_as_by_hand() -> None:
+    x, y = np.array([[1.0, 0.0]], np.float32), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
+    np.testing.assert_allclose(distances(x, y), [[0.0, np.sqrt(2), 2.0]])
+    # Nearest other person at sqrt 2, nearest synthetic at 0: the score is their difference.
+    np.testing.assert_allclose(score_by_distance(x, y[:1], y[1:]), [np.sqrt(2)])

@@ -1,0 +1,84 @@
+"""The verdict follows its table, and every gap has its name."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.audit.controls import Control
+from pipeline.audit.copies import CopyFinding
+from pipeline.audit.paired import PairedFigure
+from pipeline.audit.statistics import Estimate
+from pipeline.audit.verdict import AttackFigure, _find_copy_gaps, decide
+from pipeline.config import AuditSection
+
+POLICY = AuditSection()
+CLEAN_COPIES = CopyFinding(0, 1.0, 1.0, 0.0, 0.9)
+WELL = Control("c", "control", "x", "x", behaved=True)
+ILL = Control("c", "control", "AUC of at least .8", "AUC .5", behaved=False)
+
+
+def attack_figure(value: float, error: float = 0.03, n: int = 24) -> AttackFigure:
+    ci = (value - 1.96 * error, value + 1.96 * error)
+    return AttackFigure("a", "attack", "dataset", Estimate(value, ci, error), n, n)
+
+
+def paired(value: float, error: float = 0.02, n: int = 48, k: int = 8) -> PairedFigure:
+    return PairedFigure("a", Estimate(value, (value - 1.96 * error, value + 1.96 * error), error), n, k, True)
+
+
+@pytest.mark.parametrize(
+    ("attack", "figure", "control", "found", "verdict", "reason"),
+    [
+        (attack_figure(0.52), paired(0.51), WELL, CLEAN_COPIES, "pass", "between 0.40 and 0.60"),
+        (attack_figure(0.52), paired(0.51), ILL, CLEAN_COPIES, "invalid", "got AUC .5"),
+        # A control that misbehaves outweighs a leak: the figure is not to be believed.
+        (attack_figure(0.95), paired(0.95), ILL, CLEAN_COPIES, "invalid", "expected AUC of at least .8"),
+        # .75 is five standard errors above .60.
+        (attack_figure(0.75), paired(0.51), WELL, CLEAN_COPIES, "fail", "attack 'attack' on the release"),
+        (attack_figure(0.25), paired(0.51), WELL, CLEAN_COPIES, "fail", "attack 'attack' on the release"),
+        (attack_figure(0.52), paired(0.75), WELL, CLEAN_COPIES, "fail", "paired figure of 'a'"),
+        (attack_figure(0.52), paired(0.25), WELL, CLEAN_COPIES, "fail", "paired figure of 'a'"),
+        # 1.33 standard errors above: p = .09 and, by Holm over two figures, .18.
+        (attack_figure(0.64), paired(0.51), WELL, CLEAN_COPIES, "pass", "between"),
+        # 1.83 standard errors: p = .034 alone, .067 by Holm.
+        (attack_figure(0.655), paired(0.51), WELL, CLEAN_COPIES, "pass", "between"),
+        # Too few persons for the figure to gate anything.
+        (attack_figure(0.95, n=11), paired(0.51), WELL, CLEAN_COPIES, "pass", "between"),
+        (attack_figure(0.52), paired(0.51), WELL, replace(CLEAN_COPIES, excess_p=0.01), "fail", "near-duplicates"),
+        # .58 + 1.96 * .02 = .619.
+        (attack_figure(0.52), paired(0.58), WELL, CLEAN_COPIES, "unresolved", "0.54 to 0.62 reaches beyond"),
+        (attack_figure(0.52), paired(0.42), WELL, CLEAN_COPIES, "unresolved", "0.38 to 0.46 reaches beyond"),
+        (attack_figure(0.52), paired(0.51, n=19), WELL, CLEAN_COPIES, "unresolved", "19 persons"),
+        (attack_figure(0.52), paired(0.51, k=6), WELL, CLEAN_COPIES, "unresolved", "6 reference generators"),
+        (attack_figure(0.52), None, WELL, CLEAN_COPIES, "unresolved", "no paired figure"),
+    ],
+)
+def test_verdict_follows_its_table(
+    attack: AttackFigure,
+    figure: PairedFigure | None,
+    control: Control,
+    found: CopyFinding,
+    verdict: str,
+    reason: str,
+) -> None:
+    decided = decide([attack], [] if figure is None else [figure], [WELL, control], found, POLICY)
+    assert decided.verdict == verdict
+    assert any(reason in text for text in decided.reasons)
+
+
+def test_an_unresolved_verdict_names_every_gap() -> None:
+    decided = decide([], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], CLEAN_COPIES, POLICY)
+    assert len(decided.reasons) == 3
+
+
+def test_an_attacker_may_turn_the_sign() -> None:
+    assert attack_figure(0.1).auc_either_sign == pytest.approx(0.9)
+    assert attack_figure(0.6).auc_either_sign == pytest.approx(0.6)
+
+
+def test_a_useless_search_for_copies_and_near_duplicates_stand_in_the_way_of_a_pass() -> None:
+    blind = CopyFinding(0, 1.0, 0.5, 0.0, 0.9)
+    assert "search for copies" in " ".join(_find_copy_gaps(blind))
+    duplicates = CopyFinding(3, 1.0, 1.0, 0.0, 0.9)
+    assert "3 synthetic cases" in " ".join(_find_copy_gaps(duplicates))
+    assert not _find_copy_gaps(CopyFinding(0, 1.0, 1.0, 0.0, 0.9))
