@@ -68,7 +68,7 @@ def phantom(
     cases: Annotated[int, typer.Option("--cases", min=1, help="Number of subjects.")] = 10,
     file_format: Annotated[str, typer.Option("--format", help="nifti or dicom.")] = "nifti",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bytes.")] = 0,
-    spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=0.5, help="Isotropic spacing.")] = 2.0,
+    spacing_mm: Annotated[float, typer.Option("--spacing-mm", min=1.0, max=6.0, help="Isotropic spacing.")] = 2.0,
 ) -> None:
     """Write a cohort of phantoms: brains with tumours, no patient's."""
     if file_format not in ("nifti", "dicom"):

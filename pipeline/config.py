@@ -4,6 +4,7 @@ Defaults are those of a real data set; the presets in ``configs/`` say what they
 """
 
 import difflib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -59,7 +60,9 @@ class IngestSection(Section):
     split: SplitShares = SplitShares()
     spacing_mm: PositiveFloat = Field(1.0, description="Isotropic spacing of the working grid, mm.")
     size_voxels: Shape = Field((160, 192, 160), description="Shape of the working grid, voxels along x, y, z.")
-    min_cases: Annotated[int, Field(ge=4)] = Field(6, description="Fewer usable cases than this: the stage fails.")
+    min_cases: Annotated[int, Field(ge=4)] = Field(
+        6, description="Fewer persons with a usable scan than this: the stage fails."
+    )
     min_slices: PositiveInt = Field(16, description="A volume with fewer slices is no brain and is refused.")
     intensity_percentiles: tuple[float, float] = Field(
         (0.5, 99.8), description="Within the brain mask, these percentiles become 0 and 1000; beyond is clipped."
@@ -204,11 +207,20 @@ class ComputeSection(Section):
     """Where the work runs. Never changes results, but for `precision`."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the trainings.")
-    devices: PositiveInt = Field(1, description="Devices of the trainings, per node.")
-    nodes: PositiveInt = Field(1, description="Nodes of the trainings.")
+    devices: PositiveInt = Field(1, description="Devices of a training, per node; one so far.")
+    nodes: PositiveInt = Field(1, description="Nodes of a training; one so far.")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="Arithmetic of trainings.")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="Processes for work on cases; 0: one per core.")
     scheduler: str = Field("local", description="`local`, or address of a Dask scheduler (`cluster` extra).")
+
+    @model_validator(mode="after")
+    def _one_device(self) -> Self:
+        if self.devices > 1 or self.nodes > 1:
+            raise ValueError(
+                "devices, nodes: a training runs on one device so far, got "
+                f"{self.devices} x {self.nodes}; use compute.scheduler to spread cases and trainings"
+            )
+        return self
 
 
 class RunConfig(Section):
@@ -302,19 +314,30 @@ def dump_config(config: RunConfig) -> str:
 
 
 def flatten_config(config: RunConfig) -> dict[str, str]:
-    """Return the resolved config as ``section.key`` to text; values that are paths or addresses are left out.
+    """Return the resolved config as ``section.key`` to text; paths and addresses as digests.
 
     Returns
     -------
     dict of str to str
-        Empty values are left out too: they say nothing, and a key that is set later is then new, not changed.
+        Empty values are left out: they say nothing, and a key that is set later is then new, not changed. So are the
+        contact, which names a person, and where the tracking itself goes.
     """
-    private = {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "tracking.uri"}
-    private.add("export.contact")  # names a person
-    if config.compute.scheduler != "local":
-        private.add("compute.scheduler")
     flat = dict(_flatten("", config.model_dump(mode="json")))
-    return {key: text for key, text in flat.items() if key not in private and text not in ("", "None")}
+    shown = {key: text for key, text in flat.items() if key not in NOT_TRACKED and text not in ("", "None")}
+    return {key: _digest_path(text) if key in PATH_VALUED else text for key, text in shown.items()}
+
+
+NOT_TRACKED = frozenset({"tracking.uri", "export.contact"})
+PATH_VALUED = frozenset(
+    {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "compute.scheduler"}
+)
+
+
+def _digest_path(text: str) -> str:
+    """Return a path or an address as a digest; a plain name, such as a shipped manifest's, as it is."""
+    if not any(sign in text for sign in "/\\.:"):
+        return text
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _flatten(prefix: str, value: object) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,8 @@ from pipeline.config import RunConfig
 from pipeline.ingest.fingerprint import list_source
 from pipeline.ingest.manifest import load_manifest
 from pipeline.labels import LabelScheme
-from pipeline.runner import FOLDERS, STAGES, plan_stages, read_done, select_stages
+from pipeline.layout import FOLDERS, STAGES, read_done
+from pipeline.runner import plan_stages, select_stages
 from pipeline.train.data import Batch
 from pipeline.train.loop import TrainingPlan, time_steps
 

@@ -44,23 +44,33 @@ def map_cases(
     ConfigError
         If a Dask scheduler is named and dask is not installed.
     """
-    n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
     results: list[Result] = []
     with progress(description, len(items)) as task:
-        if n_workers == 1 and compute.scheduler == "local":
-            for item in items:
-                results.append(function(item))
-                task.advance()
-            return results
-        with _backend(compute, n_workers):
-            parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs")
-            for result in parallel(delayed(_work)(function, item, os.getpid()) for item in items):
-                results.append(result)
-                task.advance()
+        for result in iterate_cases(function, items, compute):
+            results.append(result)
+            task.advance()
     return results
 
 
-def map_trainings(function: Callable[[Item], Result], items: Sequence[Item], compute: ComputeSection) -> list[Result]:
+def iterate_cases(
+    function: Callable[[Item], Result], items: Sequence[Item], compute: ComputeSection
+) -> Iterator[Result]:
+    """Yield a function of each item, in the items' order, as they come; see :func:`map_cases`.
+
+    Workers do not wait for whoever takes the results: where these are large, hand over some items at a time.
+    """
+    n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
+    if n_workers == 1 and compute.scheduler == "local":
+        yield from map(function, items)
+        return
+    with _backend(compute, n_workers):
+        parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs")
+        yield from parallel(delayed(_work)(function, item, os.getpid()) for item in items)
+
+
+def iterate_trainings(
+    function: Callable[[Item], Result], items: Sequence[Item], compute: ComputeSection
+) -> Iterator[Result]:
     """Do trainings that do not need each other: side by side on CPU cores, one after the other on a GPU.
 
     On a CPU each training has one thread, however many workers there are, so that their number changes no byte; small
@@ -74,25 +84,43 @@ def map_trainings(function: Callable[[Item], Result], items: Sequence[Item], com
         Picklable.
     compute : ComputeSection
 
-    Returns
-    -------
-    list
-        In the items' order.
+    Yields
+    ------
+    object
+        Results in the items' order, as they come.
     """
     import torch
 
-    if compute.accelerator != "cpu" and torch.cuda.is_available():
-        return [function(item) for item in items]
+    if training_device(compute) == "cuda":
+        yield from map(function, items)
+        return
     n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
     if n_workers == 1 and compute.scheduler == "local":
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return [function(item) for item in items]
+            yield from map(function, items)
         finally:
             torch.set_num_threads(n_threads)
+        return
     with _backend(compute, n_workers):
-        return list(Parallel(pre_dispatch="n_jobs")(delayed(_train)(function, item, os.getpid()) for item in items))
+        parallel = Parallel(return_as="generator", pre_dispatch="n_jobs")
+        yield from parallel(delayed(_train)(function, item, os.getpid()) for item in items)
+
+
+def training_device(compute: ComputeSection) -> str:
+    """Return the device of the trainings, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    ConfigError
+        If a GPU is asked for and there is none.
+    """
+    import torch
+
+    if compute.accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("compute.accelerator: cuda, and torch sees no GPU; expected one; use auto or cpu")
+    return "cuda" if compute.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _train(function: Callable[[Item], Result], item: Item, owner: int) -> Result:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+# Work that is over sooner than this is not worth a line.
+SECONDS_WORTH_A_LINE = 3.0
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _PLAIN_LINES = threading.Event()
@@ -41,9 +43,10 @@ class Task:
             self._bar.update(self._bar_task, advance=n_units, note=note)
             return
         now = time.monotonic()
-        if self._done >= self._total or now - self._last_line >= SECONDS_BETWEEN_LINES:
+        elapsed_s = now - self._started
+        is_over = self._done >= self._total and elapsed_s >= SECONDS_WORTH_A_LINE
+        if is_over or now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            elapsed_s = now - self._started
             left_s = elapsed_s / self._done * max(self._total - self._done, 0) if self._done else 0.0
             count = f"{self._done}/{self._total}, {elapsed_s:.0f} s, {left_s:.0f} s left"
             say(f"  {self._description}: {count} {note}".rstrip())

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.cohort import read_tsv
 from pipeline.labels import REGION_TITLES
-from pipeline.runner import FOLDERS, STAGES, read_done
+from pipeline.layout import FOLDERS, STAGES, read_done
 
 STAGE_TITLES = {
     "ingest": "1. The real cohort",

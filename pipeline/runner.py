@@ -19,19 +19,11 @@ from pipeline import __version__
 from pipeline.cohort import digest_of, digest_tree, write_json
 from pipeline.config import RunConfig, dump_config, flatten_config
 from pipeline.errors import ConfigError, GateRefused
+from pipeline.layout import DONE_FILE, FINGERPRINT_FILE, FOLDERS, STAGES, describe_summary, partial_folder, read_done
 from pipeline.progress import say
 from pipeline.seeds import derive_seed
 from pipeline.tracking import StageTracker, Tracking
 
-FOLDERS = {
-    "ingest": "cohort",
-    "train": "model",
-    "generate": "synthetic",
-    "audit": "audit",
-    "evaluate": "evaluation",
-    "export": "release",
-}
-STAGES = tuple(FOLDERS)
 UPSTREAM = {
     "ingest": (),
     "train": ("ingest",),
@@ -54,7 +46,6 @@ STAGE_CODE = {
     "export": ("export",),
 }
 SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})
-FINGERPRINT_FILE = "fingerprint.txt"
 Summary = dict[str, Any]
 
 
@@ -118,26 +109,37 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
         Whatever a stage raises.
     """
     selected = select_stages(first, last)
+    _make_key(config)
     run_dir.mkdir(parents=True, exist_ok=True)
-    plan = plan_stages(config, run_dir)
-    for stage in STAGES[: STAGES.index(first)]:
-        if not plan[stage].holds:
-            raise ConfigError(f"--from {first}: stage {stage} has no finished result for this config; leave out --from")
-    stale = [stage for stage in selected if not plan[stage].holds]
-    if not stale and (run_dir / "report.html").is_file():
-        for stage in selected:
-            _say_skipped(stage)
-        say(f"Nothing to do: {run_dir / 'report.html'}")
-        return
     _raise_file_limit()
     with _lock(run_dir):
+        plan = plan_stages(config, run_dir)
+        for stage in STAGES[: STAGES.index(first)]:
+            if not plan[stage].holds:
+                raise ConfigError(
+                    f"--from {first}: stage {stage} has no finished result for this config; leave out --from"
+                )
+        # Written though nothing may run: where the tracking goes is no part of any fingerprint.
         (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        if all(plan[stage].holds for stage in selected) and (run_dir / "report.html").is_file():
+            for stage in selected:
+                _say_skipped(stage)
+            say(f"Nothing to do: {run_dir / 'report.html'}")
+            return
         with Tracking(run_dir, config.tracking, flatten_config(config)) as tracking:
             try:
+                _withdraw_stale_release(run_dir, plan)
                 for stage in selected:
-                    _run_stage(stage, config, run_dir, tracking)
+                    _run_or_keep(plan[stage], config, run_dir, tracking)
             finally:
                 _write_report(config, run_dir, tracking)
+
+
+def _make_key(config: RunConfig) -> None:
+    """Make the default pseudonym key if there is none: later, it would change the fingerprint it is part of."""
+    from pipeline.ingest.pseudonym import load_key
+
+    load_key(config.ingest)
 
 
 @contextmanager
@@ -221,44 +223,32 @@ def code_version(stage: str) -> str:
     return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
-def read_done(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a stage folder's ``done.json``, or None if the stage is not finished."""
-    try:
-        done: dict[str, Any] = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
-    return done
-
-
 def load_stage(stage: str) -> Callable[[StageContext], Summary]:
     """Import a stage and return its function; imports are heavy, so only when its turn comes."""
     run: Callable[[StageContext], Summary] = importlib.import_module(f"pipeline.{stage}.stage").run
     return run
 
 
-def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
-    plans = plan_stages(config, run_dir)
-    plan = plans[stage]
-    done = read_done(run_dir / FOLDERS[stage])
-    if plan.holds and done is not None:
-        _say_skipped(stage)
-        tracking.stage_kept(stage, plan.fingerprint, done["summary"])
+def _run_or_keep(plan: StagePlan, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
+    """Run a stage unless its result holds; the stages before it do."""
+    done = read_done(run_dir / FOLDERS[plan.stage])
+    if done is None or done["fingerprint"] != plan.fingerprint:
+        done = _finish_renaming(run_dir, plan)
+    if done is None:
+        _run_stage(plan, config, run_dir, tracking)
         return
+    _say_skipped(plan.stage)
+    tracking.stage_kept(plan.stage, plan.fingerprint, done["summary"])
+
+
+def _run_stage(plan: StagePlan, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
+    stage = plan.stage
     say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
-    released = read_done(run_dir / FOLDERS["export"])
-    if released is not None and released["fingerprint"] != plans["export"].fingerprint:
-        _withdraw_release(run_dir)
-    healed = _finish_renaming(run_dir, stage, plan.fingerprint)
-    if healed is not None:
-        _say_skipped(stage)
-        tracking.stage_kept(stage, plan.fingerprint, healed["summary"])
-        return
-    out = _prepare_partial(run_dir, stage, plan.fingerprint)
+    out = _prepare_partial(run_dir, plan)
     tracker = tracking.start_stage(stage, plan.fingerprint, code_version(stage))
     started = time.monotonic()
     # Resolved: a worker that is used again may have been started in another folder.
-    whole_paths = run_dir.resolve(), out.resolve()
-    context = StageContext(config, *whole_paths, derive_seed(config.run.seed, stage), tracker)
+    context = StageContext(config, run_dir.resolve(), out.resolve(), derive_seed(config.run.seed, stage), tracker)
     try:
         summary = load_stage(stage)(context)
     except BaseException as error:
@@ -267,10 +257,16 @@ def _run_stage(stage: str, config: RunConfig, run_dir: Path, tracking: Tracking)
             _withdraw_release(run_dir)
         tracking.end_stage(stage, status, {})
         raise
-    _finish(stage, out, run_dir / FOLDERS[stage], plan.fingerprint, summary, time.monotonic() - started)
+    _finish(plan, out, run_dir / FOLDERS[stage], summary, time.monotonic() - started)
     tracking.end_stage(stage, "finished", summary)
-    figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in summary.items())
-    say(f"      done in {time.monotonic() - started:.0f} s: {figures}")
+    say(f"      done in {time.monotonic() - started:.0f} s: {describe_summary(summary)}")
+
+
+def _withdraw_stale_release(run_dir: Path, plan: Mapping[str, StagePlan]) -> None:
+    """Withdraw a release that was not made from what this config asks for."""
+    released = read_done(run_dir / FOLDERS["export"])
+    if released is not None and released["fingerprint"] != plan["export"].fingerprint:
+        _withdraw_release(run_dir)
 
 
 def _withdraw_release(run_dir: Path) -> None:
@@ -282,46 +278,41 @@ def _withdraw_release(run_dir: Path) -> None:
         say(f"      an earlier release is now in {withdrawn.name}/")
 
 
-def partial_folder(run_dir: Path, stage: str) -> Path:
-    """Return the sibling that a stage writes to until it is whole."""
-    return run_dir / f".{FOLDERS[stage]}.partial"
-
-
-def _prepare_partial(run_dir: Path, stage: str, value: str) -> Path:
+def _prepare_partial(run_dir: Path, plan: StagePlan) -> Path:
     """Return the sibling to write to, emptied unless it holds a cut-off attempt that the stage can go on from."""
-    out = partial_folder(run_dir, stage)
+    out = partial_folder(run_dir, plan.stage)
     marker = out / FINGERPRINT_FILE
-    resumes = stage in RESUMABLE and marker.is_file() and marker.read_text(encoding="utf-8") == value
+    resumes = plan.stage in RESUMABLE and marker.is_file() and marker.read_text(encoding="utf-8") == plan.fingerprint
     if out.exists() and not resumes:
         shutil.rmtree(out)
     out.mkdir(exist_ok=True)
-    marker.write_text(value, encoding="utf-8")
+    marker.write_text(plan.fingerprint, encoding="utf-8")
     return out
 
 
-def _finish(stage: str, out: Path, target: Path, value: str, summary: Summary, seconds: float) -> None:
+def _finish(plan: StagePlan, out: Path, target: Path, summary: Summary, seconds: float) -> None:
     (out / FINGERPRINT_FILE).unlink()
     checksums = digest_tree(out)
     record = {
-        "fingerprint": value,
+        "fingerprint": plan.fingerprint,
         "summary": summary,
         "digest": digest_of(checksums),
         "files": checksums,
-        "code": code_version(stage),
+        "code": code_version(plan.stage),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
     }
-    write_json(out / "done.json", record)
+    write_json(out / DONE_FILE, record)
     _rename(out, target)
 
 
-def _finish_renaming(run_dir: Path, stage: str, value: str) -> dict[str, Any] | None:
+def _finish_renaming(run_dir: Path, plan: StagePlan) -> dict[str, Any] | None:
     """Rename a whole result that a kill left under its temporary name; return its record, None if there was none."""
-    out = partial_folder(run_dir, stage)
+    out = partial_folder(run_dir, plan.stage)
     done = read_done(out)
-    if done is None or done["fingerprint"] != value:
+    if done is None or done["fingerprint"] != plan.fingerprint:
         return None
-    _rename(out, run_dir / FOLDERS[stage])
+    _rename(out, run_dir / FOLDERS[plan.stage])
     return done
 
 
@@ -350,7 +341,3 @@ def _write_report(config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
 
 def _say_skipped(stage: str) -> None:
     say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}: holds, skipped")
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

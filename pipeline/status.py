@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.runner import FOLDERS, STAGES, partial_folder, read_done
+from pipeline.layout import FOLDERS, STAGES, describe_summary, partial_folder, read_done
 
 
 def describe_run(run_dir: Path) -> str:
@@ -25,8 +25,7 @@ def _describe_stage(run_dir: Path, stage: str) -> str:
     begun = f"cut off or running{_training_progress(partial)}" if partial.is_dir() else ""
     if done is None:
         return begun or "not begun"
-    figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in done["summary"].items())
-    finished = f"finished {done['finished']} in {done['seconds']:.0f} s: {figures}"
+    finished = f"finished {done['finished']} in {done['seconds']:.0f} s: {describe_summary(done['summary'])}"
     return f"{finished}; again: {begun}" if begun else finished
 
 
@@ -36,7 +35,3 @@ def _training_progress(folder: Path) -> str:
         path.stem.removeprefix("step-").lstrip("0") or "0" for path in folder.rglob("checkpoints/step-*.json")
     )
     return f", checkpoint at step {', '.join(steps)}" if steps else ""
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

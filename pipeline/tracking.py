@@ -16,6 +16,7 @@ from typing import Any, Self
 from pipeline.config import TrackingSection
 from pipeline.errors import ConfigError
 from pipeline.journal import JOURNAL, Event, Journal
+from pipeline.layout import FOLDERS, partial_folder
 from pipeline.progress import say
 
 SYNC_STATE = "mlflow-sync.json"
@@ -362,8 +363,6 @@ class MlflowSink:
 
     def _find_file(self, stage: str, path: str) -> Path | None:
         """Return a stage's file wherever it is by now: still aside, or in its final folder."""
-        from pipeline.runner import FOLDERS, partial_folder
-
         for folder in (partial_folder(self._run_dir, stage), self._run_dir / FOLDERS[stage]):
             if (folder / path).is_file():
                 return folder / path

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import CaseError
 
 FloatArray = NDArray[np.float64]
+COSINE_DIGITS = 12
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Cases run in parallel; within a case one thread, so that sums do not depend on how many there are.
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -276,7 +277,8 @@ def _to_sitk(volume: Volume) -> sitk.Image:
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    # Rounded: a cosine of 1e-290 makes ITK's inversion fail, and the resampled image is then 0 everywhere.
+    image.SetDirection((affine[:3, :3] / spacing).round(COSINE_DIGITS).ravel().tolist())
     return image
 
 

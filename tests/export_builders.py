@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 
-from pipeline.cohort import CaseData, digest_file, digest_of, digest_tree, write_case, write_cohort_files
+from pipeline.cohort import CaseData, digest_file, digest_of, digest_tree, write_case, write_cohort_files, write_json
 from pipeline.config import RunConfig, TrackingSection, parse_config
 from pipeline.export.stage import run
 from pipeline.labels import MODALITIES, LabelScheme
@@ -80,12 +80,14 @@ def export(run_dir, reason="", **options):
     out = run_dir / "release"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    (out / "fingerprint.txt").write_text("f")
+    (out / "fingerprint.txt").write_text("f" * 64)
     config = parse_config({"export": {"override_reason": reason, **options}, "compute": {"workers": 1}}, "test")
     assert isinstance(config, RunConfig)
     with Tracking(run_dir, TrackingSection(uri="none"), {}) as tracking:
         context = StageContext(config, run_dir, out, 0, tracking.start_stage("export", "f", "c"))
         summary = run(context)
     (out / "fingerprint.txt").unlink()
-    (out / "done.json").write_text("{}")
+    files = digest_tree(out)
+    record = {"fingerprint": "f" * 64, "summary": summary, "digest": digest_of(files), "files": files, "code": "1+c"}
+    write_json(out / "done.json", {**record, "finished": "2026-01-01T00:00:00+00:00", "seconds": 1.0})
     return out, summary

@@ -7,7 +7,7 @@ from export_builders import REASON, build_audit, build_run, export
 
 from pipeline.cohort import digest_file
 from pipeline.errors import DataError
-from pipeline.export.card import public_audit
+from pipeline.export.public_audit import public_audit
 
 
 def test_the_public_audit_keeps_figures_and_drops_patients(tmp_path):

@@ -13,7 +13,7 @@ from conftest import TINY, write_source
 
 from pipeline import cli
 from pipeline.errors import CaseError, ConfigError, DataError, GateRefused, SynthcohortError
-from pipeline.runner import STAGES
+from pipeline.layout import STAGES
 
 REPOSITORY = Path(__file__).parent.parent
 HEAVY = ("torch", "monai", "mlflow", "lightning", "SimpleITK", "highdicom", "dipy", "nilearn", "matplotlib", "scipy")
@@ -97,7 +97,7 @@ def test_too_few_cases_are_exit_code_3(synthcohort, config_file, tmp_path):
         *("--set", f"ingest.source={source}", "--set", "ingest.manifest=brats2021"),
     )
     assert code == 3
-    assert "3 usable cases of 3; expected at least 6" in err
+    assert "3 persons with a usable scan, of 3 cases; expected at least 6" in err
 
 
 def test_a_source_in_which_nothing_fits_is_exit_code_3(synthcohort, config_file, tmp_path):
@@ -169,6 +169,17 @@ def test_a_dry_run_shows_the_six_stages_and_writes_nothing(synthcohort, config_f
     assert [line.split(maxsplit=1)[1] for line in out.splitlines()[2:6]] == ["not asked for"] * 4
 
 
+def test_a_dry_run_of_a_folder_makes_no_pseudonym_key_but_a_run_does(synthcohort, config_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    source = write_source(tmp_path / "scans", 3)
+    options = ("--set", f"ingest.source={source}", "--set", "ingest.manifest=brats2021", "--out", tmp_path / "run")
+    code, out, _ = synthcohort("run", config_file, "--dry-run", *options)
+    assert (code, "would run" in out) == (0, True)
+    assert not (tmp_path / "home").exists()
+    synthcohort("ingest", config_file, *options)
+    assert (tmp_path / "home" / "synthcohort" / "pseudonym.key").stat().st_size == 32
+
+
 def test_the_status_of_a_folder_that_is_no_run_is_exit_code_3(synthcohort, tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         code, _, err = synthcohort("status", folder)
@@ -215,7 +226,7 @@ def test_phantom_refuses_a_folder_that_is_not_empty(synthcohort, tmp_path):
 def test_phantom_refuses_a_spacing_that_it_cannot_make_and_leaves_nothing(synthcohort, tmp_path):
     code, _, err = synthcohort("phantom", tmp_path / "out", "--cases", "1", "--spacing-mm", "9")
     assert code == 2
-    assert "expected 1 to 6 mm" in err
+    assert "'--spacing-mm': Input should be less than or equal to 6" in err
     assert not (tmp_path / "out").exists()
 
 

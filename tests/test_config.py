@@ -1,5 +1,6 @@
 """Config: every shipped file loads, and a wrong one is refused in words that help."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,8 @@ def test_a_grid_that_the_generator_cannot_halve_is_refused(tmp_path):
         ("generate: {label_sources: {atlas: 0.4}}", "shares that sum to 1"),
         ("generate: {volume_edges_ml: [5, 25, 25, 60]}", "four increasing volumes"),
         ("audit: {n_references: 3}", "an even number"),
+        ("compute: {devices: 2}", "a training runs on one device so far, got 2 x 1"),
+        ("compute: {nodes: 3}", "a training runs on one device so far, got 1 x 3"),
         ("evaluate: {arms: [real, syn]}", "baseline: expected one of the arms real, syn"),
     ],
 )
@@ -196,6 +199,10 @@ def test_flat_parameters_hold_no_path_and_no_address(tmp_path):
     assert flat["ingest.size_voxels"] == "160, 192, 160"
     assert flat["ingest.split.train"] == "0.6"
     assert not [text for text in flat.values() if "/" in text or "host" in text or "someone" in text]
+    paths = ("ingest.source", "ingest.manifest", "ingest.key_file", "ingest.split_file", "compute.scheduler")
+    assert all(re.fullmatch("sha256:[0-9a-f]{12}", flat[key]) for key in paths)
+    assert "tracking.uri" not in flat
+    assert flatten_config(RunConfig())["ingest.manifest"] == "phantom"
     assert "" not in flat.values()
 
 

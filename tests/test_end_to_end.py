@@ -15,7 +15,7 @@ import yaml
 from conftest import OVERRIDE_REASON, REPOSITORY, TINY
 
 from pipeline.cohort import digest_tree, open_cohort
-from pipeline.runner import FOLDERS, STAGES
+from pipeline.layout import FOLDERS, STAGES
 
 RUN_TIMEOUT_S = 300
 

@@ -9,12 +9,13 @@ import pytest
 from conftest import TINY, ask, write_toy_cohort
 
 from pipeline.attributes import describe_tumor
-from pipeline.cohort import Cohort, digest_tree, open_cohort, read_tsv
+from pipeline.cohort import Case, Cohort, digest_tree, open_cohort, read_tsv
 from pipeline.config import ComputeSection, GenerateSection, RunConfig, parse_config
 from pipeline.errors import CaseError, ConfigError
 from pipeline.generate import stage
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase, make_plan
+from pipeline.generate.recombine import Donor, tumor_ml
 from pipeline.generate.stage import LabelTask, generate_cohort, make_labels
 from pipeline.seeds import numpy_stream
 from pipeline.train.generator import Generator
@@ -22,6 +23,10 @@ from pipeline.volumes import Grid
 
 MakeConfig = Callable[..., RunConfig]
 CPU = ComputeSection(accelerator="cpu", workers=1)
+
+
+def donors_of(cohort: Cohort) -> tuple[Donor, ...]:
+    return tuple(Donor(case, tumor_ml(case, cohort.spacing_mm)) for case in cohort.cases)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +37,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def test_anatomy_and_tumour_come_from_two_persons(
     cohort: Cohort, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = []
+    drawn: list[tuple[Case, Donor]] = []
 
-    def spy(anatomy: object, donor: object, *rest: object) -> LabelMaps:
+    def spy(anatomy: Case, donor: Donor, *rest: object) -> LabelMaps:
         drawn.append((anatomy, donor))
         raise CaseError("try again")
 
@@ -42,11 +47,11 @@ def test_anatomy_and_tumour_come_from_two_persons(
     config = tiny_config(generate={"max_attempts": 60}).generate
     asked = replace(ask(30.0), label_source="recombine")
     with pytest.raises(CaseError):
-        make_labels(LabelTask(asked, cohort.cases, cohort.scheme, Grid(cohort.shape, 8.0), config, 1))
+        make_labels(LabelTask(asked, donors_of(cohort), cohort.scheme, Grid(cohort.shape, 8.0), config, 1))
     assert len(drawn) == 60
-    assert all(anatomy is not donor for anatomy, donor in drawn)
+    assert all(anatomy is not donor.case for anatomy, donor in drawn)
     # Of 4 * 3 ordered pairs, 60 draws miss a given one with probability (11 / 12)^60 = .005.
-    assert len({(a.subject, d.subject) for a, d in drawn}) >= 10
+    assert len({(a.subject, d.case.subject) for a, d in drawn}) >= 10
 
 
 def make_cohort(cohort: Cohort, generator: Generator, out: Path, workers: int, n_cases: int = 5) -> Path:
@@ -100,7 +105,7 @@ def test_labels_that_cannot_be_made_are_given_up_with_what_to_do(cohort: Cohort,
     for source in ("atlas", "recombine"):
         asked = AskedCase(1, source, "small", "left", 3200.0)
         with pytest.raises(CaseError, match="no label map with a small tumour in 3 attempts"):
-            make_labels(LabelTask(asked, cohort.cases, cohort.scheme, Grid(cohort.shape, 8.0), config, 1))
+            make_labels(LabelTask(asked, donors_of(cohort), cohort.scheme, Grid(cohort.shape, 8.0), config, 1))
 
 
 def test_labels_that_miss_the_plan_are_kept_rather_than_none(

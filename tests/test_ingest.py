@@ -150,7 +150,7 @@ def test_a_four_dimensional_source_gives_the_same_cohort_as_four_files(good, tmp
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / "msd" / folder).mkdir(parents=True)
     affine = np.diag([-5.0, -5.0, 5.0, 1.0])
-    for number in range(4):
+    for number in range(5):
         images, _, tumor = toy_brain(SOURCE_SHAPE, np.random.default_rng(number))
         stack = np.stack([images[name] for name in ("flair", "t1", "t1ce", "t2")], axis=3).astype(np.int16)
         nib.save(nib.Nifti1Image(stack, affine), tmp_path / f"msd/imagesTr/BRATS_{number:03d}.nii.gz")
@@ -163,7 +163,7 @@ def test_a_four_dimensional_source_gives_the_same_cohort_as_four_files(good, tmp
     }
     reference = {case.subject: case for case in open_cohort(good.cohort).cases}
     dataset = "Medical Segmentation Decathlon, Task01 BrainTumour"
-    for number in range(4):
+    for number in range(5):
         case = cases[subject_of(number, dataset, "BRATS_{:03d}")]
         for name in ("t1", "t1ce", "t2", "flair", "tumor", "tissue"):
             assert case.path(name).read_bytes() == reference[subject_of(number)].path(name).read_bytes(), name
@@ -171,10 +171,10 @@ def test_a_four_dimensional_source_gives_the_same_cohort_as_four_files(good, tmp
 
 @pytest.fixture(scope="module")
 def two_visits(tmp_path_factory):
-    """Write three persons with two time points each, named as BraTS 2023 does."""
+    """Write five persons with two time points each, named as BraTS 2023 does."""
     root = tmp_path_factory.mktemp("visits")
     endings = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
-    for number in range(6):
+    for number in range(10):
         images, _, tumor = toy_brain(SOURCE_SHAPE, np.random.default_rng(number))
         name = f"BraTS-GLI-{number // 2:05d}-{number % 2:03d}"
         for modality, image in images.items():
@@ -188,20 +188,37 @@ def two_visits(tmp_path_factory):
 
 def test_two_time_points_of_one_person_are_on_the_same_side(two_visits, tmp_path):
     rows = read_tsv(ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023") / "participants.tsv")
-    assert len(rows) == 6
+    assert len(rows) == 10
     sides = {}
     for row in rows:
         sides.setdefault(row["person"], []).append(row["split"])
-    assert set(sides) == {pseudonym(KEY, "BraTS 2023 adult glioma", f"BraTS-GLI-{n:05d}") for n in range(3)}
+    assert set(sides) == {pseudonym(KEY, "BraTS 2023 adult glioma", f"BraTS-GLI-{n:05d}") for n in range(5)}
     assert all(len(both) == 2 and both[0] == both[1] for both in sides.values())
     assert {side for side, _ in sides.values()} == {"train", "val", "test"}
 
 
 def test_a_split_file_decides(two_visits, tmp_path):
-    wanted = {0: "test", 1: "val", 2: "train"}
+    wanted = {0: "test", 1: "val", 2: "train", 3: "train", 4: "test"}
     lines = [f"BraTS-GLI-{person:05d}-{visit:03d}\t{wanted[person]}" for person in wanted for visit in (0, 1)]
     table = tmp_path / "split.tsv"
     table.write_text("subject\tsplit\n" + "\n".join(lines) + "\n")
     cohort = ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", split_file=str(table))
     expected = {pseudonym(KEY, "BraTS 2023 adult glioma", f"BraTS-GLI-{n:05d}"): side for n, side in wanted.items()}
     assert {row["person"]: row["split"] for row in read_tsv(cohort / "participants.tsv")} == expected
+
+
+def test_a_mistake_in_the_split_file_is_found_before_any_case_is_read(two_visits, tmp_path, monkeypatch):
+    table = tmp_path / "split.tsv"
+    table.write_text("subject\tsplit\nBraTS-GLI-00000-000\ttrian\n")
+    monkeypatch.setattr("pipeline.ingest.stage.map_cases", lambda *_: pytest.fail("cases were read"))
+    with pytest.raises(ConfigError, match=r"line 2: expected one of train, val, test"):
+        ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", split_file=str(table))
+
+
+def test_a_side_with_too_few_persons_fails_at_once_and_not_in_the_audit(two_visits, tmp_path):
+    sides = {0: "test", 1: "val", 2: "train", 3: "val", 4: "test"}
+    lines = [f"BraTS-GLI-{person:05d}-{visit:03d}\t{side}" for person, side in sides.items() for visit in (0, 1)]
+    table = tmp_path / "split.tsv"
+    table.write_text("subject\tsplit\n" + "\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"1 in train, 2 in val, 2 in test; expected at least 2 in train"):
+        ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", split_file=str(table))

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from pipeline.attributes import HEMISPHERES, describe_tumor
 from pipeline.cohort import Cohort, open_cohort
-from pipeline.generate.recombine import choose_persons, fill_tumor, length_factor, random_rotation, recombine
+from pipeline.generate.recombine import Donor, choose_persons, fill_tumor, random_rotation, recombine, tumor_ml
 from pipeline.volumes import Grid
 
 TOY_VOXEL_ML = 0.512
@@ -22,7 +22,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def test_recombined_maps_have_the_tumour_asked_for_within_one_whole_brain(cohort: Cohort, seed: int) -> None:
     anatomy, donor = cohort.cases[seed % 4], cohort.cases[(seed + 1) % 4]
     hemisphere = HEMISPHERES[seed % 2]
-    maps = recombine(anatomy, donor, ask(30.0, hemisphere), 8.0, rng(seed))
+    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(30.0, hemisphere), 8.0, rng(seed))
     check_whole(maps)
     found = describe_tumor(maps.tumor_map, Grid(cohort.shape, 8.0).affine, cohort.scheme)
     # Classes are voted anew on an 8 mm grid and at most 10% may be cut at the brain's edge.
@@ -36,7 +36,7 @@ def test_recombined_maps_have_the_tumour_asked_for_within_one_whole_brain(cohort
 
 def test_recombined_maps_are_neither_parent_s(cohort: Cohort) -> None:
     anatomy, donor = cohort.cases[:2]
-    maps = recombine(anatomy, donor, ask(40.0), 8.0, rng(1))
+    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(40.0), 8.0, rng(1))
     for case in (anatomy, donor):
         for flip in (1, -1):
             overlap = maps.tumor_map[::flip] == np.asarray(case.tumor_map())
@@ -46,14 +46,16 @@ def test_recombined_maps_are_neither_parent_s(cohort: Cohort) -> None:
 
 def test_a_donor_is_near_the_volume_asked_for_and_never_gives_the_anatomy_too(cohort: Cohort) -> None:
     volumes_ml = [float((np.asarray(case.tumor_map()) > 0).sum()) * TOY_VOXEL_ML for case in cohort.cases]
+    donors = [Donor(case, tumor_ml(case, 8.0)) for case in cohort.cases]
+    assert [donor.volume_ml for donor in donors] == pytest.approx(volumes_ml)
     largest = cohort.cases[int(np.argmax(volumes_ml))]
     for seed in range(10):
         # Nobody is within a factor of 1.8 in length of a hundred times the largest: the nearest is taken.
-        anatomy, donor = choose_persons(cohort.cases, ask(100 * max(volumes_ml)), 8.0, rng(seed))
-        assert donor.subject == largest.subject
-        assert anatomy.subject != donor.subject
-        _, donor = choose_persons(cohort.cases, ask(min(volumes_ml)), 8.0, rng(seed))
-        assert 1 / 1.8 <= length_factor(donor, min(volumes_ml), 8.0) <= 1.8
+        anatomy, donor = choose_persons(donors, ask(100 * max(volumes_ml)), rng(seed))
+        assert donor.case.subject == largest.subject
+        assert anatomy.subject != donor.case.subject
+        _, donor = choose_persons(donors, ask(min(volumes_ml)), rng(seed))
+        assert 1 / 1.8 <= donor.length_factor(min(volumes_ml)) <= 1.8
 
 
 def test_filling_takes_the_other_hemisphere_and_leaves_no_hole() -> None:

@@ -13,7 +13,8 @@ from pipeline import runner
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError, DataError, GateRefused
-from pipeline.runner import FOLDERS, RESUMABLE, STAGES, partial_folder, plan_stages, read_done, run_stages
+from pipeline.layout import FOLDERS, STAGES, partial_folder, read_done
+from pipeline.runner import RESUMABLE, plan_stages, run_stages
 
 
 class FakeStages:
@@ -138,7 +139,7 @@ def test_what_does_not_change_results_runs_nothing_again(stages, tmp_path, sourc
     run_stages(config(**from_folder(source)), tmp_path / "run")
     assert stages.ran() == list(STAGES)
     moved = source.rename(tmp_path / "moved")
-    changes = {"compute": {"workers": 5, "devices": 2}, "tracking": {"experiment": "another"}}
+    changes = {"compute": {"workers": 5}, "tracking": {"experiment": "another"}}
     run_stages(config(**from_folder(moved), **changes), tmp_path / "run")
     assert stages.ran() == []
 

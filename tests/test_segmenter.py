@@ -223,19 +223,26 @@ def test_the_step_size_falls_along_half_a_cosine(config):
     assert learning_rate(config.evaluate, 2) == pytest.approx(5e-4)
 
 
-def test_a_killed_training_ends_with_the_same_weights(tmp_path, config, real, synthetic):
+def test_a_killed_training_ends_with_the_same_weights(monkeypatch, tmp_path, config, real, synthetic):
+    from pipeline.evaluate import segmenter
+
     plan, scans = plan_of(config, real, synthetic), ScanPool(real.modalities)
+    assert plan.validation_steps == (2, 4)
     whole = train_segmenter(plan, scans, tmp_path / "whole")
+    validated, honest = [], segmenter.validate
 
-    def kill_at_the_end(step, figures):
-        if step == 4:
+    def kill_at_the_end(network, plan):
+        validated.append("")
+        if len(validated) == 2:
             raise KeyboardInterrupt
+        return honest(network, plan)
 
+    monkeypatch.setattr(segmenter, "validate", kill_at_the_end)
     with pytest.raises(KeyboardInterrupt):
-        train_segmenter(plan, scans, tmp_path / "cut", kill_at_the_end)
-    steps = []
-    resumed = train_segmenter(plan, scans, tmp_path / "cut", lambda step, figures: steps.append(step))
-    assert steps == [4]
+        train_segmenter(plan, scans, tmp_path / "cut")
+    resumed = train_segmenter(plan, scans, tmp_path / "cut")
+    # Two before the kill, and the second again: the first was not repeated.
+    assert len(validated) == 3
     assert whole.state_dict().keys() == resumed.state_dict().keys()
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key

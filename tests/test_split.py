@@ -7,7 +7,7 @@ from hypothesis import given
 
 from pipeline.config import SplitShares
 from pipeline.errors import ConfigError, DataError
-from pipeline.ingest.split import read_split_file, split_persons
+from pipeline.ingest.split import check_sides, read_split_file, split_persons
 
 SIDES = {"train", "val", "test"}
 
@@ -117,3 +117,13 @@ def test_a_split_file_that_is_no_text_is_refused(tmp_path):
 def test_a_missing_split_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no such file; expected a TSV"):
         read_split_file(tmp_path / "absent.tsv", PERSON_OF)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"), [(1, 1, 3), (3, 0, 2), (3, 1, 0), (2, 1, 1)], ids=["train", "val", "test", "audited"]
+)
+def test_sides_that_the_stages_to_come_cannot_work_with_are_refused(train, val, test):
+    sides = ["train"] * train + ["val"] * val + ["test"] * test
+    with pytest.raises(DataError, match=rf"{train} in train, {val} in val, {test} in test; expected at least 2"):
+        check_sides(sides)
+    check_sides([*sides, "train", "train", "val", "test"])

@@ -219,16 +219,17 @@ def test_epsilon_is_zero_without_a_leak_and_what_could_be_shown_is_known() -> No
     assert epsilon_lower_bound(np.arange(11.0), np.arange(11.0), 0.05)[1] == pytest.approx(0.920, abs=2e-3)
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_epsilon_of_a_full_leak_is_all_that_could_be_shown(sign: float) -> None:
-    member, nonmember = sign * (np.arange(24.0) + 100), sign * np.arange(24.0)
+def test_epsilon_of_a_full_leak_is_all_that_could_be_shown() -> None:
+    member, nonmember = np.arange(24.0) + 100, np.arange(24.0)
     lower, resolvable = epsilon_lower_bound(member, nonmember, 0.05)
     assert lower == pytest.approx(resolvable)
+    # The sign is fixed beforehand: turned after the fact it would be a second test at the same level.
+    assert epsilon_lower_bound(-member, -nonmember, 0.05) == (0.0, pytest.approx(resolvable))
 
 
 def test_epsilon_is_rarely_above_zero_by_chance() -> None:
     above = [epsilon_lower_bound(rng(s).normal(size=24), rng(s + 999).normal(size=24), 0.05)[0] > 0 for s in range(200)]
-    assert np.mean(above) <= 0.05
+    assert np.mean(above) <= 0.025
 
 
 @settings(max_examples=40, deadline=None)

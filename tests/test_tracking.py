@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.config import TrackingSection
 from pipeline.figures import save_picture
-from pipeline.runner import FOLDERS, partial_folder
+from pipeline.layout import FOLDERS, partial_folder
 from pipeline.tracking import Journal, MlflowSink, Tracking, sync_journal
 
 PARAMETERS = {"run.seed": "1", "train.steps": "6", "generate.n_cases": "4"}

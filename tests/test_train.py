@@ -15,7 +15,7 @@ from pipeline.cohort import Case, Cohort, digest_file, open_cohort
 from pipeline.config import RunConfig, parse_config
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme
-from pipeline.train.checkpoint import latest_step, load_checkpoint, save_checkpoint
+from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import Sampler, one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
 from pipeline.train.loop import TrainingPlan, train_generator
@@ -77,7 +77,9 @@ def test_training_killed_and_resumed_ends_with_the_same_bytes(
     with pytest.raises(KilledError):
         train_generator(plan, tmp_path, Watcher(look))
     # A checkpoint every second step, written after the monitor has looked.
-    assert latest_step(tmp_path / "checkpoints") == 2 * ((kill_at - 1) // 2)
+    marks = [path.name for path in (tmp_path / "checkpoints").glob("*.json")]
+    last = 2 * ((kill_at - 1) // 2)
+    assert marks == ([f"step-{last:08d}.json"] if last else [])
     assert not (tmp_path / WEIGHTS_FILE).exists()
     train_generator(plan, tmp_path)
     assert digests(tmp_path) == digests(straight)
@@ -259,6 +261,7 @@ def test_monitor_writes_a_picture_and_held_out_figures(
     )
     train_generator(plan, tmp_path, monitor)
     assert tracker.pictures == [
+        ("samples", "samples/step-000000.png", 0),
         ("samples", "samples/step-000003.png", 3),
         ("samples", "samples/step-000006.png", 6),
     ]
@@ -267,7 +270,7 @@ def test_monitor_writes_a_picture_and_held_out_figures(
     held_out = [(step, figures) for step, figures in tracker.seen if "held_out/l1_brain" in figures]
     # Ten times as often as samples, but not more often than each step.
     assert [step for step, _ in losses] == [1, 2, 3, 4, 5, 6]
-    assert [step for step, _ in held_out] == [3, 6]
+    assert [step for step, _ in held_out] == [0, 3, 6]
     for _, figures in held_out:
         assert {"held_out/l1_brain", "held_out/l1_tumor", "held_out/histogram_distance"} == set(figures)
         assert np.isfinite(list(figures.values())).all()
@@ -340,7 +343,7 @@ def test_checkpoint_gives_back_networks_optimisers_and_step(tmp_path: Path) -> N
     save_checkpoint(tmp_path, 2, networks, optimizers)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002.json", "step-00000002.safetensors"]
     others, other_optimizers = make(1)
-    assert load_checkpoint(tmp_path, others, other_optimizers) == latest_step(tmp_path) == 2
+    assert load_checkpoint(tmp_path, others, other_optimizers) == 2
     assert torch.equal(others["net"].weight, networks["net"].weight)
     state = other_optimizers["opt"].state_dict()["state"]
     expected = optimizers["opt"].state_dict()["state"]
@@ -349,7 +352,6 @@ def test_checkpoint_gives_back_networks_optimisers_and_step(tmp_path: Path) -> N
 
 def test_a_checkpoint_without_its_mark_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "step-00000004.safetensors").write_bytes(b"torn")
-    assert latest_step(tmp_path) == 0
     assert load_checkpoint(tmp_path, {}, {}) == 0
 
 

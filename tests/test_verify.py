@@ -43,6 +43,29 @@ def test_an_override_is_a_warning_and_no_problem(tmp_path):
     assert REASON in result.warnings[0]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(note="Jane Doe, born 1950-01-01"),
+        lambda record: record["summary"].update(comment="Jane Doe"),
+        lambda record: record["files"].update({"jane_doe.txt": "0" * 64}),
+        lambda record: record.update(code="Jane Doe"),
+        lambda record: record.update(digest="Jane Doe"),
+        lambda record: record.pop("files"),
+    ],
+)
+def test_nothing_can_hide_in_the_record_that_no_manifest_names(release, change):
+    assert verify_release(release).problems == []
+    path = release / "done.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    assert verify_release(release).problems == ["done.json: not as the export wrote it; ask for a whole release"]
+    path.unlink()
+    (release / "fingerprint.txt").write_text("Jane Doe")
+    assert "expected a fingerprint and nothing else" in verify_release(release).problems[0]
+
+
 def test_verify_finds_a_flipped_byte(release):
     path = next(release.rglob("*_FLAIR.nii.gz"))
     content = bytearray(path.read_bytes())
@@ -182,6 +205,7 @@ def test_verify_looks_into_images_even_where_the_checksum_holds(release, damage,
         manifest["files"] = [changed if entry["path"] == name else entry for entry in manifest["files"]]
 
     reseal(release, replace)
+    (release / "done.json").unlink()  # it knows the old checksum
     (problem,) = verify_release(release).problems
     assert expected in problem
 

@@ -14,6 +14,7 @@ from pipeline.audit.embedding import embed_scan, mirror_scan, read_case
 from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets
 from pipeline.audit.targets import Reference, Release, Targets
 from pipeline.cohort import Case
+from pipeline.progress import progress
 from pipeline.seeds import numpy_stream
 
 N_CONSTRUCTIONS = 4
@@ -59,9 +60,12 @@ def find_copies(members: Targets, nonmembers: Targets, release: Release, referen
     honest = (embed_reference(release, reference) @ synthetic.T).max(axis=1)
     # The scan and its mirror image belong to one person.
     honest = honest.reshape(len(reference.cases), 2).max(axis=1)
-    copies = np.array(
-        [_copy_similarities(case, index, reference, release) for index, case in enumerate(reference.cases)]
-    )
+    constructed = []
+    with progress("construct copies", len(reference.cases)) as task:
+        for index, case in enumerate(reference.cases):
+            constructed.append(_copy_similarities(case, index, reference, release))
+            task.advance()
+    copies = np.array(constructed)
     fixing, testing = _halves(len(reference.cases))
     threshold = float((np.quantile(copies[fixing], 0.05) + honest[fixing].max()) / 2)
     member_best = embed_targets(members, release, reference) @ synthetic.T

@@ -11,11 +11,15 @@ Chen et al. 2020, "GAN-Leaks: a taxonomy of membership inference attacks against
 doi:10.1145/3372297.3417238 (full black-box attack, with calibration).
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.embedding import distances, embed_case, embed_with_mirror
 from pipeline.audit.targets import Reference, Release, Targets
+from pipeline.cohort import Case
+from pipeline.progress import progress
 
 NAME = "nearest-neighbour"
 TITLE = "nearest synthetic neighbour"
@@ -39,19 +43,29 @@ def score_by_distance(
 
 def embed_targets(targets: Targets, release: Release, reference: Reference) -> NDArray[np.float32]:
     """Embed targets: (n, dimensions)."""
-    spacing_mm = release.synthetic.spacing_mm
-    return np.stack([embed_case(case, reference.modalities, spacing_mm) for case in targets])
+    return np.concatenate(embed_all(targets, embed_case, release, reference))
 
 
 def embed_synthetic(release: Release, reference: Reference) -> NDArray[np.float32]:
     """Embed the synthetic scans and their mirror images: (2 n, dimensions)."""
-    spacing_mm = release.synthetic.spacing_mm
-    return np.concatenate(
-        [embed_with_mirror(case, reference.modalities, spacing_mm) for case in release.synthetic.cases]
-    )
+    return np.concatenate(embed_all(release.synthetic.cases, embed_with_mirror, release, reference))
 
 
 def embed_reference(release: Release, reference: Reference) -> NDArray[np.float32]:
     """Embed the other people and their mirror images: (2 n, dimensions)."""
-    spacing_mm = release.synthetic.spacing_mm
-    return np.concatenate([embed_with_mirror(case, reference.modalities, spacing_mm) for case in reference.cases])
+    return np.concatenate(embed_all(reference.cases, embed_with_mirror, release, reference))
+
+
+def embed_all(
+    cases: Sequence[Case],
+    embed: Callable[[Case, Sequence[str], float], NDArray[np.float32]],
+    release: Release,
+    reference: Reference,
+) -> list[NDArray[np.float32]]:
+    """Embed cases one after the other: each (k, dimensions)."""
+    embeddings = []
+    with progress("embed", len(cases)) as task:
+        for case in cases:
+            embeddings.append(np.atleast_2d(embed(case, reference.modalities, release.synthetic.spacing_mm)))
+            task.advance()
+    return embeddings

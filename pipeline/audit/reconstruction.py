@@ -63,13 +63,15 @@ def predictability_errors(targets: Targets, reference: Reference) -> NDArray[np.
     if all(case.subject in known for case in targets):
         return np.array([known[case.subject] for case in targets])
     weights = fit_generic_model(reference)
-    errors = []
-    for case in targets:
-        condition = case.condition(reference.scheme)
-        brain = condition > 0
-        features = context_features(condition, reference.scheme, case)[:, brain]
-        errors.append(float(np.abs(weights @ features - read_brain(case, reference, brain)).mean()))
-    return np.array(errors)
+    errors = np.empty(len(targets))
+    with progress("predict", len(targets)) as task:
+        for index, case in enumerate(targets):
+            condition = case.condition(reference.scheme)
+            brain = condition > 0
+            features = context_features(condition, reference.scheme, case)[:, brain]
+            errors[index] = np.abs(weights @ features - read_brain(case, reference, brain)).mean()
+            task.advance()
+    return errors
 
 
 def fit_generic_model(reference: Reference) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from pipeline.audit.targets import Attack, Reference, Release, unlabelled
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
 from pipeline.generate.stage import generate_cohort
-from pipeline.parallel import map_trainings
+from pipeline.parallel import iterate_trainings
 from pipeline.seeds import derive_seed
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator
@@ -100,7 +100,7 @@ def score_with_references(
         )
         for number, inside in enumerate(is_member, start=1)
     ]
-    found = map_trainings(score_one, tasks, config.compute)
+    found = list(iterate_trainings(score_one, tasks, config.compute))
     return ReferenceScores({name: np.array([scores[name] for scores in found]) for name in attacks}, is_member)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from pipeline.audit import nearest_neighbour as nn
 from pipeline.audit import reconstruction as rec
@@ -55,6 +56,11 @@ class Outcome:
     member: NDArray[np.float64]
     nonmember: NDArray[np.float64]
 
+    def permuted(self, policy: AuditSection, seed: int) -> NDArray[np.float64]:
+        """Return the AUC under random membership, once for each permutation."""
+        stream = numpy_stream(seed, "permute", self.name)
+        return permutation_aucs(self.member, self.nonmember, policy.n_permutations, stream)
+
 
 def run(context: StageContext) -> dict[str, Any]:
     """Audit the synthetic cohort and the generator of the run.
@@ -62,7 +68,9 @@ def run(context: StageContext) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If a side of the split is empty.
+        If a side of the split is empty, or a person is on both sides.
+    SynthcohortError
+        Whatever the training or the generation of a reference raises.
     """
     policy = context.config.audit
     cohort = open_cohort(context.folder("ingest"))
@@ -79,7 +87,8 @@ def run(context: StageContext) -> dict[str, Any]:
     outcomes = attack_target(members, nonmembers, release, reference)
     copies = find_copies(members, nonmembers, release, reference)
     references = score_with_references(persons, cohort, context.config, reference, ATTACKS, context.out / "references")
-    controls = run_controls(outcomes, references, members, nonmembers, release, reference, policy)
+    permuted = {outcome.name: outcome.permuted(policy, context.seed) for outcome in outcomes}
+    controls = run_controls(outcomes, permuted, references, members, nonmembers, release, reference, policy)
     paired = [
         paired_figure(references, name, policy.n_bootstrap, policy.alpha, numpy_stream(context.seed, "paired", name))
         for name in ATTACKS
@@ -88,7 +97,9 @@ def run(context: StageContext) -> dict[str, Any]:
     verdict = decide(figures, paired, [*controls["negative"], *controls["positive"]], copies, policy)
 
     _write_scores(context.out / "scores.csv", outcomes, members, nonmembers)
-    _write_patients(context.out / "patients.csv", persons, references)
+    risks = _patients_at_risk(persons, references)
+    _write_patients(context.out / "patients.csv", risks)
+    context.tracker.table("patients_risk", risks)
     curves = [(TITLES[outcome.name], outcome.member, outcome.nonmember) for outcome in outcomes]
     save_roc(curves, controls["positive"], context.out / "figures" / "roc.png")
     content = {
@@ -96,7 +107,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "reasons": list(verdict.reasons),
         "unit": "patient",
         "policy": policy.model_dump(mode="json"),
-        "attacks": [_attack_json(o, f, policy, context.seed) for o, f in zip(outcomes, figures, strict=True)],
+        "attacks": [_attack_json(o, f, permuted[o.name], policy) for o, f in zip(outcomes, figures, strict=True)],
         "paired": [_paired_json(figure, policy) for figure in paired],
         "controls": {side: [control.as_json() for control in controls[side]] for side in controls},
         "copies": _copies_json(copies),
@@ -133,6 +144,7 @@ def attack_target(
 
 def run_controls(
     outcomes: Sequence[Outcome],
+    permuted: Mapping[str, NDArray[np.float64]],
     references: ReferenceScores,
     members: Sequence[Case],
     nonmembers: Sequence[Case],
@@ -144,8 +156,8 @@ def run_controls(
     is_train = np.arange(len(members) + len(nonmembers)) < len(members)
     negative = []
     for outcome in outcomes:
-        value, permuted = auc(outcome.member, outcome.nonmember), _permuted(outcome, policy, reference.seed)
-        negative.append(permuted_membership(outcome.name, TITLES[outcome.name], value, permuted))
+        value = auc(outcome.member, outcome.nonmember)
+        negative.append(permuted_membership(outcome.name, TITLES[outcome.name], value, permuted[outcome.name]))
         untouched = untouched_scores(references, outcome.name)
         negative.append(
             untouched_patients(outcome.name, TITLES[outcome.name], untouched, is_train, policy, reference.seed)
@@ -176,12 +188,9 @@ def _figure(outcome: Outcome, policy: AuditSection, seed: int) -> AttackFigure:
     )
 
 
-def _permuted(outcome: Outcome, policy: AuditSection, seed: int) -> NDArray[np.float64]:
-    stream = numpy_stream(seed, "permute", outcome.name)
-    return permutation_aucs(outcome.member, outcome.nonmember, policy.n_permutations, stream)
-
-
-def _attack_json(outcome: Outcome, figure: AttackFigure, policy: AuditSection, seed: int) -> dict[str, Any]:
+def _attack_json(
+    outcome: Outcome, figure: AttackFigure, permuted: NDArray[np.float64], policy: AuditSection
+) -> dict[str, Any]:
     member, nonmember = outcome.member, outcome.nonmember
     lower, resolvable = epsilon_lower_bound(member, nonmember, policy.alpha)
     return {
@@ -194,7 +203,7 @@ def _attack_json(outcome: Outcome, figure: AttackFigure, policy: AuditSection, s
         "auc_ci": list(figure.estimate.ci),
         "reliable": min(figure.n_members, figure.n_nonmembers) >= policy.min_patients_a_side,
         "auc_either_sign": figure.auc_either_sign,
-        "p_value": permutation_p(figure.estimate.value, _permuted(outcome, policy, seed)),
+        "p_value": permutation_p(figure.estimate.value, permuted),
         "tpr_at_fpr": {f"{fpr:g}": tpr_at_fpr(member, nonmember, fpr, policy.alpha) for fpr in FPR_LEVELS},
         "epsilon_lower": lower,
         "epsilon_resolvable": resolvable,
@@ -229,11 +238,9 @@ def _power_json(
 ) -> dict[str, Any]:
     """Return the smallest leak that would have been seen, and how many persons would resolve the rest."""
     smallest = smallest_detectable_auc(n_members, n_nonmembers, policy.alpha, numpy_stream(seed, "power"))
-    room = policy.auc_limit - 0.5
+    room, z = policy.auc_limit - 0.5, float(stats.norm.ppf(1 - policy.alpha / 2))
     # The interval of a figure whose truth is .5 shrinks with the root of the number of persons.
-    to_pass = max(
-        (int(np.ceil(p.n_patients * (1.96 * p.estimate.standard_error / room) ** 2)) for p in paired), default=0
-    )
+    to_pass = max((int(np.ceil(p.n_patients * (z * p.estimate.standard_error / room) ** 2)) for p in paired), default=0)
     to_pass = max(to_pass, policy.min_patients_a_side)
     seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"
     rates = ", ".join(str(patients_to_certify(fpr)) for fpr in FPR_LEVELS)
@@ -263,17 +270,23 @@ def _write_scores(path: Path, outcomes: Sequence[Outcome], members: Sequence[Cas
                 )
 
 
-def _write_patients(path: Path, persons: Sequence[Case], references: ReferenceScores) -> None:
-    """Write each person's risk: how much higher he scores in than out, most exposed first."""
+def _patients_at_risk(persons: Sequence[Case], references: ReferenceScores) -> list[dict[str, str]]:
+    """Return each person's risk: how much higher he scores in than out, most exposed first."""
     risks: Mapping[str, NDArray[np.float64]] = {name: patient_risk(references, name) for name in references.scores}
     exposure = np.max(list(risks.values()), axis=0)
+    rows = []
+    for index in np.argsort(-exposure, kind="stable"):
+        case = persons[int(index)]
+        head = {"patient": case.subject, "split": case.split, "volume_ml": case.attributes["volume_ml"]}
+        rows.append(head | {name: f"{values[index]:.3f}" for name, values in risks.items()})
+    return rows
+
+
+def _write_patients(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["patient", "split", "volume_ml", *risks])
-        for index in np.argsort(-exposure, kind="stable"):
-            case = persons[int(index)]
-            row = [f"{values[index]:.3f}" for values in risks.values()]
-            writer.writerow([case.subject, case.split, case.attributes["volume_ml"], *row])
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _record(context: StageContext, content: Mapping[str, Any], verdict: Verdict) -> None:

@@ -142,8 +142,9 @@ def tpr_at_fpr(member: Scores, nonmember: Scores, fpr: float, alpha: float) -> d
 def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float) -> tuple[float, float]:
     """Return an empirical lower bound of epsilon and the largest that so many patients could have shown.
 
-    The threshold is fixed beforehand: the median of all scores, without knowing who is a member. Bounds are
-    Clopper-Pearson's at half the level on each rate, delta is 0.
+    Threshold and sign are fixed beforehand: the median of all scores, without knowing who is a member, and members
+    above it. Both forms of the bound rest on the same two one-sided Clopper-Pearson bounds, each at half the level;
+    a turned sign, seen and then used, would be a second test. Delta is 0.
 
     Returns
     -------
@@ -207,8 +208,8 @@ POWER_SIMULATIONS = 400
 
 
 def _epsilon(n_true: int, n_members: int, n_false: int, n_nonmembers: int, alpha: float) -> float:
-    """Return log(TPR_low / FPR_high) or its mirror log(TNR_low / FNR_high), whichever is larger, at least 0."""
-    tpr_low, tpr_high = clopper_pearson(n_true, n_members, alpha)
-    fpr_low, fpr_high = clopper_pearson(n_false, n_nonmembers, alpha)
-    ratios = [(tpr_low, fpr_high), (1 - fpr_high, 1 - tpr_low), (fpr_low, tpr_high), (1 - tpr_high, 1 - fpr_low)]
-    return max(0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0 and b > 0))
+    """Return log(TPR_low / FPR_high) or log(TNR_low / FNR_high), whichever is larger, at least 0."""
+    tpr_low, _ = clopper_pearson(n_true, n_members, alpha)
+    _, fpr_high = clopper_pearson(n_false, n_nonmembers, alpha)
+    ratios = [(tpr_low, fpr_high), (1 - fpr_high, 1 - tpr_low)]
+    return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0 and b > 0)])

@@ -8,7 +8,6 @@ cross-entropy; Dice over the batch, background left out).
 """
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from pipeline.evaluate.arms import Arm, ArmSampler, ScanPool, Window, fit_window
 from pipeline.evaluate.augmentation import augment
 from pipeline.evaluate.metrics import dice
 from pipeline.labels import LabelScheme, UInt8Array
+from pipeline.parallel import training_device
 from pipeline.progress import progress
 from pipeline.seeds import derive_seed, numpy_stream, torch_stream
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
@@ -132,12 +132,7 @@ class BestSegmenter(nn.Module):
         self.curve[number], self.losses[number] = dice_val, loss
 
 
-Monitor = Callable[[int, Mapping[str, float]], None]
-
-
-def train_segmenter(
-    plan: SegmenterPlan, scans: ScanPool, folder: Path, monitor: Monitor | None = None
-) -> BestSegmenter:
+def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestSegmenter:
     """Train one segmenter.
 
     Parameters
@@ -147,8 +142,6 @@ def train_segmenter(
         Training scans, shared among arms.
     folder : Path
         For ``checkpoints/``; one found there is gone on from.
-    monitor : callable, optional
-        Called at each validation with the step, the mean loss since the last one and the Dice on val.
 
     Returns
     -------
@@ -156,7 +149,7 @@ def train_segmenter(
         The best weights on val, on the training's device.
     """
     config = plan.config
-    fabric = Fabric(accelerator=plan.compute.accelerator, devices=1, precision=plan.compute.precision)
+    fabric = Fabric(accelerator=training_device(plan.compute), devices=1, precision=plan.compute.precision)
     segmenter, best = make_segmenters(plan)
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY)
     train_step, optimizer = fabric.setup(segmenter, optimizer)
@@ -181,10 +174,7 @@ def train_segmenter(
             if step in plan.validation_steps:
                 with fabric.autocast():
                     dice_val = validate(segmenter, plan)
-                loss = float(loss_sum) / n_summed
-                best.offer(segmenter, plan.validation_steps.index(step), dice_val, loss)
-                if monitor is not None:
-                    monitor(step, {"loss": loss, "dice_val": dice_val})
+                best.offer(segmenter, plan.validation_steps.index(step), dice_val, float(loss_sum) / n_summed)
                 loss_sum, n_summed = torch.zeros_like(loss_sum), 0
                 save_checkpoint(folder / "checkpoints", step, state, {"segmenter": optimizer})
             task.advance()

@@ -17,7 +17,7 @@ from pipeline.evaluate.metrics import score_patient
 from pipeline.evaluate.segmenter import SIZE_MULTIPLE, SegmenterPlan, predict_case, train_segmenter
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
-from pipeline.parallel import map_trainings
+from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
 
@@ -157,8 +157,9 @@ def train_all(context: StageContext, experiment: Experiment) -> tuple[TrainingRe
         for arm in experiment.arms
         for number in range(config.n_seeds)
     ]
-    results = map_trainings(train_and_score, tasks, compute)
-    for result in results:
+    results = []
+    for result in iterate_trainings(train_and_score, tasks, compute):
+        results.append(result)
         # The first seed's curves carry the arm's name alone; a key has one curve only.
         name = result.arm if result.seed == 0 else f"{result.arm}-seed{result.seed}"
         for step, dice_val, loss in zip(result.steps, result.dice_val, result.losses, strict=True):

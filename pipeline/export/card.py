@@ -1,12 +1,10 @@
-"""What a receiver reads: the card, the licence, the public part of the audit, and Croissant metadata.
+"""The card of a release and its licence: what a receiver reads.
 
 References
 ----------
 Gebru et al. 2021, "Datasheets for datasets", doi:10.1145/3458723.
-Akhtar et al. 2024, "Croissant: a metadata format for ML-ready datasets", doi:10.1145/3650203.3663326.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,59 +12,14 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.attributes import HEMISPHERES, volume_stratum
-from pipeline.cohort import UNKNOWN, Cohort, digest_file, read_tsv
+from pipeline.cohort import UNKNOWN, Cohort
 from pipeline.config import ExportSection
-from pipeline.errors import DataError
 from pipeline.export.bids import IMAGE_TITLES, PUBLIC_COLUMNS
 from pipeline.export.gate import MEANINGS, GateDecision
+from pipeline.export.public_audit import Audit
 
-Audit = Mapping[str, Any]
 STRATA = ("small", "medium", "large")
 CC_BY_DEED = "https://creativecommons.org/licenses/by/4.0/"
-# Croissant's own words: the standard context, that readers compare with theirs.
-CROISSANT_WORDS = (
-    *("citeAs", "column", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes"),
-    *("isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated"),
-    *("replace", "samplingRate", "separator", "source", "subField", "transform", "equivalentProperty"),
-)
-CROISSANT_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "dct": "http://purl.org/dc/terms/",
-    "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    **{word: f"cr:{word}" for word in CROISSANT_WORDS},
-}
-# Allow-list of audit.json: a mapping names the keys that pass below a key; None lets figures and texts pass.
-ATTACK_KEYS = dict.fromkeys(
-    (
-        *("name", "threat_model", "level", "n_members", "n_nonmembers", "auc", "auc_ci", "auc_either_sign", "reliable"),
-        *("tpr_at_fpr", "epsilon_lower", "epsilon_resolvable"),
-    )
-)
-PAIRED_KEYS = dict.fromkeys(
-    ("attack", "name", "threat_model", "level", "n_patients", "n_references", "auc", "auc_ci", "reliable")
-)
-CONTROL_KEYS = dict.fromkeys(("name", "expected", "observed", "behaved"))
-PUBLIC_AUDIT: dict[str, Any] = {
-    "verdict": None,
-    "reasons": None,
-    "policy": None,
-    "unit": None,
-    "attacks": ATTACK_KEYS,
-    "paired": PAIRED_KEYS,
-    "controls": {"negative": CONTROL_KEYS, "positive": CONTROL_KEYS},
-    "copies": dict.fromkeys(("n_near_duplicates", "excess_p", "recall", "false_alarms")),
-    "power": None,
-    "patients_needed": None,
-    "bound_to": dict.fromkeys(("generator", "synthetic")),
-}
-PRIVATE_KEYS = frozenset({"patients", "patient", "persons", "subjects", "subject", "cases", "scores", "nearest_pairs"})
 
 
 @dataclass(frozen=True)
@@ -93,28 +46,6 @@ class Release:
     audit: Audit
     decision: GateDecision
     gain: str
-
-
-def public_audit(audit: Audit) -> dict[str, Any]:
-    """Return the part of ``audit.json`` that receivers get: figures of groups, nothing of a single patient.
-
-    Raises
-    ------
-    DataError
-        If a table of the audit is none.
-    """
-    return {key: _pass_public(audit[key], shape) for key, shape in PUBLIC_AUDIT.items() if audit.get(key) is not None}
-
-
-def _pass_public(value: object, shape: Mapping[str, Any] | None) -> object:
-    if isinstance(value, list):
-        return [_pass_public(item, shape) for item in value]
-    if not isinstance(value, dict):
-        if shape is not None:
-            raise DataError("audit.json is malformed; expected a table, got a single value; run the audit again")
-        return value
-    known = shape if shape is not None else dict.fromkeys(value)
-    return {k: _pass_public(v, known[k]) for k, v in value.items() if k in known and k not in PRIVATE_KEYS}
 
 
 def write_card(release: Release, path: Path) -> None:
@@ -208,7 +139,10 @@ def _privacy(audit: Audit, decision: GateDecision) -> str:
         for row in audit.get("attacks", [])
     ]
     paired = [
-        (row.get("attack"), row.get("threat_model"), row.get("n_patients"), row.get("n_references"), _interval(row))
+        (
+            *(row.get("attack"), row.get("threat_model"), row.get("n_patients"), row.get("n_references")),
+            _interval(row) + ("" if row.get("interval_covers_generators", True) else ", over patients only"),
+        )
         for row in audit.get("paired", [])
     ]
     head = ("attack", "threat model", "members / non-members", "AUC (interval)", "AUC, either sign")
@@ -310,79 +244,3 @@ def write_license(config: ExportSection, path: Path) -> None:
     else:
         text = f"{config.title}\n\nThis data set is released under the licence with the SPDX id {config.license}.\n"
     path.write_text(text, encoding="utf-8")
-
-
-def describe_croissant(release: Release, folder: Path) -> dict[str, Any]:
-    """Return the Croissant 1.0 description of a release.
-
-    Parameters
-    ----------
-    release : Release
-    folder : Path
-        The release folder, its ``bids/`` written.
-
-    Returns
-    -------
-    dict
-        JSON-LD.
-    """
-    config, table = release.config, folder / "bids" / "participants.tsv"
-    name = re.sub(r"[^a-z0-9]+", "-", config.title.lower()).strip("-") or "synthetic-cohort"
-    spdx = f"https://spdx.org/licenses/{config.license}.html"
-    columns = list(read_tsv(table)[0])
-    return {
-        "@context": CROISSANT_CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": name,
-        "description": f"SYNTHETIC: {config.title}. {len(release.cohort.cases)} synthetic cases of brain MRI with "
-        f"label maps; no scan shows a patient. Privacy audit: {release.decision.verdict}.",
-        "license": CC_BY_DEED if config.license == "CC-BY-4.0" else spdx,
-        "citeAs": f"{config.title}; synthetic data made with synthcohort {__version__}",
-        "version": __version__,
-        "keywords": ["synthetic data", "MRI", "brain tumour", "segmentation", "BIDS"],
-        "isLiveDataset": False,
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "participants",
-                "name": "participants.tsv",
-                "contentUrl": "bids/participants.tsv",
-                "encodingFormat": "text/tab-separated-values",
-                "sha256": digest_file(table),
-            },
-            _file_set("images", [f"bids/sub-*/anat/*_{suffix}.nii.gz" for suffix in ("T1w", "T2w", "FLAIR")]),
-            _file_set("label-maps", ["bids/sub-*/anat/*_dseg.nii.gz"]),
-        ],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": "cases",
-                "name": "cases",
-                "description": "One row per synthetic case",
-                "field": [_field(column) for column in columns],
-            }
-        ],
-    }
-
-
-def _file_set(name: str, includes: list[str]) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": name,
-        "name": name,
-        "encodingFormat": "application/gzip",
-        "includes": includes,
-    }
-
-
-def _field(column: str) -> dict[str, Any]:
-    is_number = column in ("volume_ml", "enhancing_share")
-    return {
-        "@type": "cr:Field",
-        "@id": f"cases/{column}",
-        "name": column,
-        "description": PUBLIC_COLUMNS.get(column, "Name of the synthetic case"),
-        "dataType": "sc:Float" if is_number else "sc:Text",
-        "source": {"fileObject": {"@id": "participants"}, "extract": {"column": column}},
-    }

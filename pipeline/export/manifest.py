@@ -7,11 +7,12 @@ from typing import Any
 from pipeline import __version__
 from pipeline.cohort import digest_file, write_json
 from pipeline.export.gate import GateDecision
+from pipeline.layout import DONE_FILE, FINGERPRINT_FILE
 
 MANIFEST_FILE = "manifest.json"
 CHECKSUM_FILE = "manifest.json.sha256"
 # The runner's own two files, at the top only: one while the stage runs, one when it is done.
-RUNNER_FILES = frozenset({"fingerprint.txt", "done.json"})
+RUNNER_FILES = frozenset({FINGERPRINT_FILE, DONE_FILE})
 
 
 def write_manifest(

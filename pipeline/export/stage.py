@@ -8,9 +8,11 @@ from typing import Any
 from pipeline.cohort import digest_file, open_cohort, read_tsv, write_json
 from pipeline.errors import DataError, GateRefused
 from pipeline.export.bids import write_bids
-from pipeline.export.card import Release, describe_croissant, public_audit, write_card, write_license
+from pipeline.export.card import Release, write_card, write_license
+from pipeline.export.croissant import describe_croissant
 from pipeline.export.gate import GateDecision, decide, read_audit, release_digests
 from pipeline.export.manifest import list_files, write_manifest
+from pipeline.export.public_audit import public_audit
 from pipeline.export.verify import AUDIT_FILE, verify_release
 from pipeline.progress import say
 from pipeline.runner import StageContext

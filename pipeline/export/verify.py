@@ -6,9 +6,10 @@ It finds accidents: damage, stale or missing parts. Who changes files on purpose
 import hashlib
 import json
 import math
+import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -17,8 +18,18 @@ from pipeline.cohort import digest_file
 from pipeline.export.bids import DESCRIPTION
 from pipeline.export.gate import VERDICTS, is_reason, one_line
 from pipeline.export.manifest import CHECKSUM_FILE, MANIFEST_FILE, list_files
+from pipeline.layout import DONE_FILE, FINGERPRINT_FILE
 from pipeline.progress import progress
 
+HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+RECORD_PATTERNS = {
+    "fingerprint": HEX_DIGEST,
+    "digest": HEX_DIGEST,
+    "code": re.compile(r"[\w.+-]{1,64}"),
+    "finished": re.compile(r"[\dT:+-]{1,32}"),
+    "seconds": re.compile(r"[\d.]{1,16}"),
+}
+RECORD_KEYS = frozenset({*RECORD_PATTERNS, "summary", "files"})
 AUDIT_FILE = "audit.json"
 NIFTI_HEADER_BYTES = 348
 GZIP_TRAILER_BYTES = 8
@@ -74,6 +85,7 @@ def verify_release(release: Path) -> VerifyResult:
     entries = list(_read_entries(manifest, result.problems))
     _check_verdict(manifest, result)
     _check_audit(release, manifest, result.problems)
+    _check_record(release, entries, result.problems)
     named = {entry.path for entry in entries}
     extra = sorted(set(list_files(release)) - named)
     result.problems.extend(f"{name!r}: not in the manifest; remove it, or ask for a whole release" for name in extra)
@@ -168,6 +180,31 @@ def _check_audit(release: Path, manifest: dict[str, Any], problems: list[str]) -
     bound_to = {"generator": manifest.get("generator"), "synthetic": manifest.get("synthetic_cohort")}
     if audit.get("bound_to") != bound_to:
         problems.append(f"{AUDIT_FILE}: bound to another generator or cohort than {MANIFEST_FILE}")
+
+
+def _check_record(release: Path, entries: Sequence[FileEntry], problems: list[str]) -> None:
+    """Check that the runner's own two files hold nothing but what the runner writes: no manifest names them."""
+    marker = release / FINGERPRINT_FILE
+    if marker.is_file() and not HEX_DIGEST.fullmatch(marker.read_text(encoding="utf-8", errors="replace")):
+        problems.append(f"{FINGERPRINT_FILE}: expected a fingerprint and nothing else; ask for a whole release")
+    if not (release / DONE_FILE).is_file():
+        return
+    done = _read_json(release / DONE_FILE, problems)
+    if done is None:
+        return
+    checksums = {entry.path: entry.sha256 for entry in entries}
+    named = done.get("files")
+    is_known = isinstance(named, dict) and all(
+        checksums.get(name, digest) == digest and (name in checksums or name in (MANIFEST_FILE, CHECKSUM_FILE))
+        for name, digest in named.items()
+    )
+    summary = done.get("summary")
+    is_brief = isinstance(summary, dict) and all(
+        isinstance(value, int | float) or value in VERDICTS for value in summary.values()
+    )
+    is_plain = all(pattern.fullmatch(str(done.get(key))) for key, pattern in RECORD_PATTERNS.items())
+    if set(done) != RECORD_KEYS or not is_known or not is_brief or not is_plain:
+        problems.append(f"{DONE_FILE}: not as the export wrote it; ask for a whole release")
 
 
 def _check_file(release: Path, entry: FileEntry) -> list[str]:

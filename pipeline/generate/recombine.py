@@ -1,6 +1,7 @@
 """Label source `recombine`: the anatomy of one patient, the tumour of another, each deformed by chance."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,35 @@ PUSH_STRENGTH = (0.1, 0.35)
 MAX_SCALE = 1.8
 
 
+@dataclass(frozen=True)
+class Donor:
+    """A patient whose tumour may be taken.
+
+    Parameters
+    ----------
+    case : Case
+    volume_ml : float
+        Of the whole tumour; measured once, not for each label map.
+    """
+
+    case: Case
+    volume_ml: float
+
+    def length_factor(self, volume_ml: float) -> float:
+        """Return by how much the tumour has to be scaled in length to have a volume."""
+        return float((volume_ml / self.volume_ml) ** (1 / 3))
+
+
 def recombine(
-    anatomy: Case, donor: Case, asked: AskedCase, spacing_mm: float, stream: np.random.Generator
+    anatomy: Case, donor: Donor, asked: AskedCase, spacing_mm: float, stream: np.random.Generator
 ) -> LabelMaps:
     """Make the label maps of a new person from two.
 
     Parameters
     ----------
-    anatomy, donor : Case
-        Two persons; the donor gives the tumour.
+    anatomy : Case
+    donor : Donor
+        Another person, who gives the tumour.
     asked : AskedCase
         Volume and hemisphere to aim at.
     spacing_mm : float
@@ -44,14 +65,14 @@ def recombine(
         If the donor's tumour vanishes on the grid, or finds no place.
     """
     spacing = (spacing_mm, spacing_mm, spacing_mm)
-    tumor_map = np.asarray(donor.tumor_map())
+    tumor_map = np.asarray(donor.case.tumor_map())
     tissue_map = fill_tumor(np.asarray(anatomy.tissue_map()), np.asarray(anatomy.tumor_map()))
     warp = random_warp(tissue_map.shape, spacing, *ANATOMY_WARP_MM, stream)
     tissue_map = warp_labels(tissue_map, warp, spacing, len(TISSUE_CLASSES) + 1)
     if stream.random() < 0.5:
         tissue_map = np.ascontiguousarray(tissue_map[::-1])
     n_tumor_classes = int(tumor_map.max())
-    scale = length_factor(donor, asked.volume_ml, spacing_mm)
+    scale = donor.length_factor(asked.volume_ml)
     turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
     warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
     turned = warp_labels(turned, warp, spacing, n_tumor_classes + 1)
@@ -61,26 +82,23 @@ def recombine(
     return join(push_tissue(tissue_map, placed, spacing_mm, stream.uniform(*PUSH_STRENGTH)), placed)
 
 
-def choose_persons(
-    persons: Sequence[Case], asked: AskedCase, spacing_mm: float, stream: np.random.Generator
-) -> tuple[Case, Case]:
+def choose_persons(donors: Sequence[Donor], asked: AskedCase, stream: np.random.Generator) -> tuple[Case, Donor]:
     """Draw two persons: one for the anatomy, another for the tumour.
 
     The donor's tumour has to be scaled by a factor of 1.8 in length at most; where nobody's tumour is near enough to
     the volume asked for, the nearest is taken.
     """
-    factors = np.array([abs(np.log(length_factor(case, asked.volume_ml, spacing_mm))) for case in persons])
+    factors = np.array([abs(np.log(donor.length_factor(asked.volume_ml))) for donor in donors])
     near = np.flatnonzero(factors <= np.log(MAX_SCALE))
     donor = int(stream.choice(near)) if len(near) else int(factors.argmin())
-    others = [index for index, case in enumerate(persons) if case.person != persons[donor].person]
+    others = [index for index, other in enumerate(donors) if other.case.person != donors[donor].case.person]
     anatomy = int(stream.choice(others))
-    return persons[anatomy], persons[donor]
+    return donors[anatomy].case, donors[donor]
 
 
-def length_factor(donor: Case, volume_ml: float, spacing_mm: float) -> float:
-    """Return by how much a donor's tumour has to be scaled in length to have a volume."""
-    donor_ml = float((np.asarray(donor.tumor_map()) > 0).sum()) * spacing_mm**3 / 1000
-    return float((volume_ml / donor_ml) ** (1 / 3))
+def tumor_ml(case: Case, spacing_mm: float) -> float:
+    """Return the volume of a case's whole tumour, ml."""
+    return float(np.count_nonzero(case.tumor_map())) * spacing_mm**3 / 1000
 
 
 def fill_tumor(tissue_map: UInt8Array, tumor_map: UInt8Array) -> UInt8Array:

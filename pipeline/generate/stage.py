@@ -15,10 +15,10 @@ from pipeline.figures import case_picture, save_picture
 from pipeline.generate.atlas import atlas_labels
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase, make_plan, plan_table, stratum_of
-from pipeline.generate.recombine import choose_persons, recombine
+from pipeline.generate.recombine import Donor, choose_persons, recombine, tumor_ml
 from pipeline.generate.sampling import render_volume, to_intensity
 from pipeline.labels import LabelScheme
-from pipeline.parallel import map_cases
+from pipeline.parallel import iterate_cases, training_device
 from pipeline.progress import progress
 from pipeline.runner import StageContext
 from pipeline.seeds import numpy_stream, torch_stream
@@ -27,6 +27,8 @@ from pipeline.train.weights import load_generator
 from pipeline.volumes import Grid
 
 N_PICTURES = 6
+# Label maps that wait in memory for their scans: few beside what a training needs, and enough to keep workers busy.
+CASES_AT_ONCE = 32
 README = """# Synthetic cohort
 
 Made by a generator; no scan here is a patient's. Not yet for sharing: the audit decides, and `release/` is what leaves.
@@ -39,7 +41,7 @@ class LabelTask:
     """One label map to make, with all that its worker needs."""
 
     asked: AskedCase
-    persons: tuple[Case, ...]
+    donors: tuple[Donor, ...]
     scheme: LabelScheme
     grid: Grid
     config: GenerateSection
@@ -103,32 +105,39 @@ def generate_cohort(
     Raises
     ------
     ConfigError
-        If fewer than two persons are to be recombined.
+        If fewer than two persons are to be recombined, or a GPU is asked for that is not there.
+    CaseError
+        If no attempt gave a label map for a case of the plan.
     """
     n_persons = len({case.person for case in persons})
     if config.label_sources.get("recombine", 0) > 0 and n_persons < 2:
         raise ConfigError(f"generate.label_sources: recombine needs two persons, got {n_persons}; use atlas only")
     asked = make_plan(config, numpy_stream(seed, "plan"))
     grid = Grid(cohort.shape, cohort.spacing_mm)
-    tasks = [LabelTask(a, tuple(persons), cohort.scheme, grid, config, seed) for a in asked]
-    maps = map_cases(make_labels, tasks, compute, "label maps")
-    device = "cuda" if _use_cuda(compute) else "cpu"
-    generator = generator.to(device)
+    donors = tuple(Donor(case, tumor_ml(case, cohort.spacing_mm)) for case in persons)
+    generator = generator.to(training_device(compute))
     participants, obtained = [], []
-    with progress("scans", len(asked)) as task:
-        for case, labels in zip(asked, maps, strict=True):
-            data = _render(generator, case, labels, cohort, seed)
-            write_case(out, data)
-            if case.number <= N_PICTURES:
-                condition = cohort.scheme.combine(data.tissue_map, data.tumor_map)
-                picture = case_picture(data.images, data.tumor_map, condition)
-                save_picture(picture, out / "figures" / f"sub-{data.subject}.png")
-            attributes = describe_tumor(labels.tumor_map, grid.affine, cohort.scheme)
-            obtained.append(attributes)
-            participants.append(_participant(case, data.subject, attributes))
-            task.advance()
+    with progress("cases", len(asked)) as task:
+        for start in range(0, len(asked), CASES_AT_ONCE):
+            some = asked[start : start + CASES_AT_ONCE]
+            tasks = [LabelTask(case, donors, cohort.scheme, grid, config, seed) for case in some]
+            for case, labels in zip(some, list(iterate_cases(make_labels, tasks, compute)), strict=True):
+                data = _render(generator, case, labels, cohort, seed)
+                _write(data, cohort.scheme, case.number <= N_PICTURES, out)
+                attributes = describe_tumor(labels.tumor_map, grid.affine, cohort.scheme)
+                obtained.append(attributes)
+                participants.append(_participant(case, data.subject, attributes))
+                task.advance()
     write_cohort_files(out, "Synthetic cohort", cohort.scheme, participants, README)
     return obtained
+
+
+def _write(data: CaseData, scheme: LabelScheme, with_picture: bool, out: Path) -> None:
+    write_case(out, data)
+    if with_picture:
+        condition = scheme.combine(data.tissue_map, data.tumor_map)
+        picture = case_picture(data.images, data.tumor_map, condition)
+        save_picture(picture, out / "figures" / f"sub-{data.subject}.png")
 
 
 def make_labels(task: LabelTask) -> LabelMaps:
@@ -166,7 +175,7 @@ def subject_name(number: int) -> str:
 def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
     if task.asked.label_source == "atlas":
         return atlas_labels(task.asked, task.grid, task.scheme, stream)
-    anatomy, donor = choose_persons(task.persons, task.asked, task.grid.spacing_mm, stream)
+    anatomy, donor = choose_persons(task.donors, task.asked, stream)
     return recombine(anatomy, donor, task.asked, task.grid.spacing_mm, stream)
 
 
@@ -201,9 +210,3 @@ def _participant(asked: AskedCase, subject: str, attributes: TumorAttributes) ->
 def _attributes(case: Case) -> TumorAttributes:
     row = case.attributes
     return TumorAttributes(float(row["volume_ml"]), row["hemisphere"], float(row["enhancing_share"]))
-
-
-def _use_cuda(compute: ComputeSection) -> bool:
-    import torch
-
-    return compute.accelerator != "cpu" and torch.cuda.is_available()

@@ -1,6 +1,5 @@
 """What ingest's result depends on outside its config section."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from pipeline.cohort import digest_file
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError
 from pipeline.ingest.manifest import manifest_path
-from pipeline.ingest.pseudonym import load_key
+from pipeline.ingest.pseudonym import key_digest
 
 
 def source_fingerprint(config: IngestSection) -> dict[str, Any]:
@@ -25,8 +24,7 @@ def source_fingerprint(config: IngestSection) -> dict[str, Any]:
         if not config.split_file.is_file():
             raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
         content["split_file"] = digest_file(config.split_file)
-    # Made here if need be: a key that came into being later would change the fingerprint of what it was made for.
-    content["key"] = hashlib.sha256(load_key(config)).hexdigest()
+    content["key"] = key_digest(config)
     if config.source != "phantom":
         content["files"] = list_source(Path(config.source))
     return content

@@ -46,6 +46,19 @@ def load_key(config: IngestSection) -> bytes:
     return key
 
 
+def key_digest(config: IngestSection) -> str:
+    """Return the digest of the key of the pseudonyms; empty while the default one has not been made.
+
+    Raises
+    ------
+    ConfigError
+        If a key file is named that does not exist or is too short.
+    """
+    if config.key_file is None and config.source != "phantom" and not default_key_file().exists():
+        return ""
+    return hashlib.sha256(load_key(config)).hexdigest()
+
+
 def pseudonym(key: bytes, dataset: str, identifier: str) -> str:
     """Return the pseudonym of an identifier.
 

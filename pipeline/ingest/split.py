@@ -9,6 +9,11 @@ from pipeline.cohort import SPLITS, read_tsv
 from pipeline.config import SplitShares
 from pipeline.errors import ConfigError, DataError
 
+# Label maps are recombined from two persons; val chooses, test judges.
+MIN_PERSONS = {"train": 2, "val": 1, "test": 1}
+# The audit's reference generators are trained on halves of train and test, and recombine two persons each.
+MIN_AUDITED = 4
+
 
 def split_persons(persons: Sequence[str], shares: SplitShares, stream: np.random.Generator) -> dict[str, str]:
     """Assign each person to a side at random.
@@ -40,6 +45,30 @@ def split_persons(persons: Sequence[str], shares: SplitShares, stream: np.random
     order = stream.permutation(len(unique))
     sides = [side for side in wanted for _ in range(counts[side])]
     return {unique[int(i)]: side for i, side in zip(order, sides, strict=True)}
+
+
+def check_sides(sides: Sequence[str]) -> None:
+    """Check that the stages to come can work with a split.
+
+    Parameters
+    ----------
+    sides : sequence of str
+        Side of each person with a usable scan.
+
+    Raises
+    ------
+    DataError
+        If a side has too few persons.
+    """
+    counts = {side: sides.count(side) for side in SPLITS}
+    short = [side for side in SPLITS if counts[side] < MIN_PERSONS[side]]
+    if short or counts["train"] + counts["test"] < MIN_AUDITED:
+        got = ", ".join(f"{counts[side]} in {side}" for side in SPLITS)
+        expected = ", ".join(f"{MIN_PERSONS[side]} in {side}" for side in SPLITS)
+        raise DataError(
+            f"too few persons with a usable scan: {got}; expected at least {expected}, and {MIN_AUDITED} in train and "
+            "test together; add scans, or change ingest.split or ingest.split_file"
+        )
 
 
 def read_split_file(path: Path, person_of: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from pipeline.ingest.discover import SourceCase, discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.ingest.preprocess import preprocess_case
 from pipeline.ingest.pseudonym import load_key, pseudonym
-from pipeline.ingest.split import read_split_file, split_persons
+from pipeline.ingest.split import check_sides, read_split_file, split_persons
 from pipeline.parallel import map_cases
 from pipeline.progress import say
 from pipeline.runner import StageContext
@@ -63,7 +63,10 @@ def run(context: StageContext) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If no case is found, or fewer than ``ingest.min_cases`` can be used.
+        If no case is found, fewer than ``ingest.min_cases`` persons have a usable scan, or a side of the split has
+        too few of them.
+    ConfigError
+        If the split file does not fit the source.
     """
     config = context.config.ingest
     manifest = load_manifest(config.manifest)
@@ -73,24 +76,32 @@ def run(context: StageContext) -> dict[str, Any]:
     tasks = [
         IngestTask(case, pseudonym(key, manifest.name, case.subject), manifest, config, context.out) for case in cases
     ]
+    person_of = {case.subject: pseudonym(key, manifest.name, case.person) for case in cases}
+    # Read first: a mistake in the table is better found before hours of preprocessing than behind them.
+    given = _read_given_split(config, cases, person_of)
     outcomes = map_cases(ingest_case, tasks, context.config.compute, "ingest")
     if is_temporary:
         shutil.rmtree(source)
     rows = [outcome.row for outcome in outcomes if outcome.row is not None]
     _write_quarantine(context.out, tasks, outcomes)
-    if len(rows) < config.min_cases:
-        raise DataError(_too_few(len(rows), config.min_cases, outcomes))
-    person_of = {task.case.subject: pseudonym(key, manifest.name, task.case.person) for task in tasks}
     used = {task.subject: person_of[task.case.subject] for task, o in zip(tasks, outcomes, strict=True) if o.row}
-    if config.split_file is not None:
-        read = {task.case.subject: used[task.subject] for task in tasks if task.subject in used}
-        sides = read_split_file(config.split_file, read)
-    else:
-        sides = split_persons(list(used.values()), config.split, numpy_stream(context.seed, "split"))
+    n_persons = len(set(used.values()))
+    if n_persons < config.min_cases:
+        raise DataError(_too_few(n_persons, config.min_cases, outcomes))
+    sides = given or split_persons(list(used.values()), config.split, numpy_stream(context.seed, "split"))
+    check_sides([sides[person] for person in set(used.values())])
     participants = [_participant(row, used, sides) for row in rows]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     (context.out / ".bidsignore").write_text("done.json\nquarantine.tsv\nfigures\n", encoding="utf-8")
     return _record(context, manifest, len(cases) - len(rows))
+
+
+def _read_given_split(
+    config: IngestSection, cases: Sequence[SourceCase], person_of: Mapping[str, str]
+) -> dict[str, str] | None:
+    if config.split_file is None:
+        return None
+    return read_split_file(config.split_file, {c.subject: person_of[c.subject] for c in cases if not c.problem})
 
 
 def ingest_case(task: IngestTask) -> IngestOutcome:
@@ -147,7 +158,8 @@ def _too_few(n_usable: int, n_needed: int, outcomes: Sequence[IngestOutcome]) ->
     reasons = sorted({outcome.reason for outcome in outcomes if outcome.reason})
     listed = "".join(f"\n  - {reason}" for reason in reasons[:10])
     return (
-        f"{n_usable} usable cases of {len(outcomes)}; expected at least {n_needed} (ingest.min_cases); "
+        f"{n_usable} persons with a usable scan, of {len(outcomes)} cases; expected at least {n_needed} "
+        "(ingest.min_cases); "
         f"repair the cases or add some{listed and '. Reasons:'}{listed}"
     )
 

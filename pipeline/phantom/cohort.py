@@ -59,7 +59,7 @@ def make_subject(index: int, seed: int, spacing_mm: float = 2.0) -> PhantomSubje
         If the spacing is out of its range.
     """
     if not 1.0 <= spacing_mm <= 6.0:
-        raise ConfigError(f"phantom spacing; expected 1 to 6 mm, got {spacing_mm:g}; correct `ingest.spacing_mm`")
+        raise ConfigError(f"phantom spacing; expected 1 to 6 mm, got {spacing_mm:g}; choose another spacing")
     rng = np.random.default_rng([seed, index])
     plan = plan_tumor(load_template(), rng)
     anatomy = make_anatomy(spacing_mm, plan.push, rng)

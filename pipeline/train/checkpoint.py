@@ -79,9 +79,3 @@ def load_checkpoint(
         optimizer.load_state_dict({**content, "state": state})
     step: int = json.loads(marks[-1].read_text(encoding="utf-8"))["step"]
     return step
-
-
-def latest_step(folder: Path) -> int:
-    """Return the steps done according to the latest checkpoint; 0 if there is none."""
-    marks = sorted(folder.glob(PATTERN))
-    return int(json.loads(marks[-1].read_text(encoding="utf-8"))["step"]) if marks else 0

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.cohort import Case, write_json
 from pipeline.config import ComputeSection, TrainSection
 from pipeline.labels import LabelScheme
+from pipeline.parallel import training_device
 from pipeline.progress import progress
 from pipeline.seeds import derive_seed, numpy_stream, torch_stream
 from pipeline.train.augmentation import DiffAugment
@@ -86,8 +87,9 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
     plan : TrainingPlan
     folder : Path
         Gets ``generator.safetensors``, ``model.json`` and ``checkpoints/``; a checkpoint found there is gone on from.
-    monitor : callable, optional
-        Shown losses ten times as often as samples, which it gets every ``monitor_every`` steps and at the end.
+    monitor : Monitor, optional
+        Shown losses ten times as often as samples, which it gets at the start, every ``monitor_every`` steps and at
+        the end.
     """
     config = plan.config
     losses_every = max(1, config.monitor_every // LOSSES_PER_SAMPLE)
@@ -101,8 +103,10 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
     losses = _Mean()
     with progress(plan.description, config.steps) as task:
         task.advance(step)
+        if monitor is not None and step == 0:
+            monitor.record_samples(step, players.averaged)
         while step < config.steps:
-            stream = numpy_stream(plan.seed, "batch", step, fabric.global_rank)
+            stream = numpy_stream(plan.seed, "batch", step)
             batch = sampler.draw(config.batch_size, stream, flip)
             losses.add(players.play(batch, step))
             step += 1
@@ -163,15 +167,14 @@ class _Players:
     def play(self, batch: Batch, step: int) -> dict[str, float]:
         """Do one step of both players: the discriminator on the scan just made, then the generator on its answer."""
         plan, fabric = self._plan, self._fabric
-        rank = fabric.global_rank
         condition, real = fabric.to_device((batch.condition, batch.scan))
         if condition.ndim == 4:
             condition = condition.contiguous(memory_format=torch.channels_last)
             real = real.contiguous(memory_format=torch.channels_last)
         spatial = tuple(real.shape[2:])
-        stream = torch_stream(plan.seed, "noise", step, rank)
+        stream = torch_stream(plan.seed, "noise", step)
         style, noise = draw_inputs(self.generator, len(real), spatial, stream, fabric.device)
-        augment_stream = torch_stream(plan.seed, "augment", step, rank)
+        augment_stream = torch_stream(plan.seed, "augment", step)
         augment = DiffAugment(plan.config.augmentation, len(real), spatial, augment_stream, fabric.device)
 
         fake = self._generate(condition, style, noise)
@@ -251,14 +254,7 @@ def _adam(network: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
 
 
 def _make_fabric(compute: ComputeSection) -> Fabric:
-    fabric = Fabric(
-        accelerator=compute.accelerator,
-        devices=compute.devices,
-        num_nodes=compute.nodes,
-        precision=compute.precision,
-    )
-    fabric.launch()
-    return fabric
+    return Fabric(accelerator=training_device(compute), devices=1, precision=compute.precision)
 
 
 def write_model_card(folder: Path, plan: TrainingPlan, spacing_mm: float, shape: Sequence[int]) -> None:

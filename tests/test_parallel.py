@@ -1,0 +1,46 @@
+"""Maps over cases and trainings: results in the items' order, the device as asked for."""
+
+import pytest
+
+from pipeline.config import ComputeSection
+from pipeline.errors import ConfigError
+from pipeline.parallel import iterate_cases, iterate_trainings, map_cases, training_device
+
+
+def double(item: int) -> int:
+    return 2 * item
+
+
+def threads(_: int) -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_items(workers):
+    compute = ComputeSection(workers=workers, accelerator="cpu")
+    expected = [2 * item for item in range(7)]
+    assert map_cases(double, range(7), compute, "double") == expected
+    assert list(iterate_cases(double, range(7), compute)) == expected
+    assert list(iterate_trainings(double, range(7), compute)) == expected
+    assert map_cases(double, [], compute, "double") == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_training_has_one_thread_and_leaves_the_others_as_they_were(workers):
+    import torch
+
+    before = torch.get_num_threads()
+    assert list(iterate_trainings(threads, range(3), ComputeSection(workers=workers, accelerator="cpu"))) == [1, 1, 1]
+    assert torch.get_num_threads() == before
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert training_device(ComputeSection(accelerator="auto")) == "cpu"
+    with pytest.raises(ConfigError, match=r"compute\.accelerator: cuda.*use auto or cpu"):
+        training_device(ComputeSection(accelerator="cuda"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert training_device(ComputeSection(accelerator="auto")) == "cuda"
+    assert training_device(ComputeSection(accelerator="cpu")) == "cpu"
