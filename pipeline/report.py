@@ -1,15 +1,15 @@
 """The report: one self-contained page with every stage's picture and figures, readable by a clinician."""
 
 import base64
-import html
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.cohort import read_tsv
 from pipeline.labels import REGION_TITLES
 from pipeline.layout import FOLDERS, STAGES, read_done
+from pipeline.page import STYLE, escape, make_table
 
 STAGE_TITLES = {
     "ingest": "1. The real cohort",
@@ -29,17 +29,6 @@ VERDICT_SENTENCES = {
 THREAT_TITLES = {"dataset": "whoever holds the synthetic scans", "model": "whoever can use the generator"}
 MAX_CASE_PICTURES = 4
 
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-h1{font-size:1.7rem;margin-bottom:.2rem} h2{margin-top:2.6rem;border-bottom:1px solid #ccc}
-img{max-width:100%;height:auto;margin:.6rem 0;background:#fff} figure{margin:0} figcaption{color:#555;font-size:.9rem}
-table{border-collapse:collapse;margin:.8rem 0;font-size:.93rem}
-th,td{border-bottom:1px solid #ddd;padding:.25rem .8rem .25rem 0;text-align:left;vertical-align:top}
-.verdict{padding:1rem 1.2rem;border-left:8px solid #767676;background:#f3f3f3;font-size:1.1rem}
-.verdict.pass{border-color:#00735a}.verdict.fail{border-color:#b33c00}.verdict.unresolved{border-color:#b07d00}
-.note{color:#555}
-"""
-
 
 def write_report(run_dir: Path, current: Collection[str] = STAGES) -> Path:
     """Write ``report.html`` from what is finished in a run folder.
@@ -57,8 +46,8 @@ def write_report(run_dir: Path, current: Collection[str] = STAGES) -> Path:
     sections = "\n".join(_section(run_dir, stage, stage in current) for stage in STAGES)
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>synthcohort: {_text(run_dir.name)}</title><style>{STYLE}</style></head><body>
-<h1>Synthetic brain-tumour cohort: {_text(run_dir.name)}</h1>
+<title>synthcohort: {escape(run_dir.name)}</title><style>{STYLE}</style></head><body>
+<h1>Synthetic brain-tumour cohort: {escape(run_dir.name)}</h1>
 <p class="note">Pictures of real scans are under pseudonyms and stay in this building. Scans are shown in radiological
 convention: the patient's right is on the left.</p>
 {_headline(run_dir, current)}
@@ -86,8 +75,8 @@ def _headline(run_dir: Path, current: Collection[str]) -> str:
         sentences.append("A release was written.")
     elif audit:
         sentences.append("No release was written.")
-    title = f"<b>Verdict: {_text(verdict or 'none yet')}.</b>"
-    return f'<p class="verdict {_text(verdict)}">{title} {_text(" ".join(sentences))}</p>'
+    title = f"<b>Verdict: {escape(verdict or 'none yet')}.</b>"
+    return f'<p class="verdict {escape(verdict)}">{title} {escape(" ".join(sentences))}</p>'
 
 
 def _phantom_note(run_dir: Path) -> str:
@@ -129,7 +118,7 @@ def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
     )
     quarantined = read_tsv(folder / "quarantine.tsv")
     rows = [(row["case_number"], row["reason"]) for row in quarantined]
-    table = _table(("case in the source", "why it is not used"), rows) if rows else ""
+    table = make_table(("case in the source", "why it is not used"), rows) if rows else ""
     pictures = _case_pictures(folder, "Real case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
     return text + table + pictures
 
@@ -150,12 +139,12 @@ def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     rows = [(row["volume"], row["hemisphere"], row["asked"], row["obtained"], row["source"]) for row in plan]
     head = ("tumour volume", "hemisphere", "asked", "obtained", "in the real cohort")
     pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
-    return text + (_table(head, rows) if rows else "") + pictures
+    return text + (make_table(head, rows) if rows else "") + pictures
 
 
 def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
     audit = _read_json(folder / "audit.json")
-    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in audit["reasons"])
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in audit["reasons"])
     rows = [
         (
             attack["title"],
@@ -178,16 +167,16 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
         for c in audit["controls"][kind]
     ]
     return (
-        f"<p>Can an attacker tell who was trained on? {_text(VERDICT_SENTENCES[audit['verdict']])}</p>"
-        f"<ul>{reasons}</ul>{_table(head, rows)}"
+        f"<p>Can an attacker tell who was trained on? {escape(VERDICT_SENTENCES[audit['verdict']])}</p>"
+        f"<ul>{reasons}</ul>{make_table(head, rows)}"
         f"{_picture(folder / 'figures' / 'roc.png', 'ROC of each attack with the controls; both axes logarithmic')}"
         "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons; each "
         "person is scored by generators that saw them and by generators that did not. AUC .5: no difference.</p>"
-        f"{_table(('attack', 'AUC', 'persons', 'references'), paired)}"
+        f"{make_table(('attack', 'AUC', 'persons', 'references'), paired)}"
         f"<h3>Copies</h3><p>{_copies_sentence(audit['copies'])}</p>"
         "<h3>Would the audit have seen a leak?</h3>"
-        f"{_table(('control', 'what', 'expected', 'observed', 'as expected'), controls)}"
-        f"<p>{_text(audit['power']['sentence'])}</p>"
+        f"{make_table(('control', 'what', 'expected', 'observed', 'as expected'), controls)}"
+        f"<p>{escape(audit['power']['sentence'])}</p>"
     )
 
 
@@ -215,9 +204,9 @@ def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
             for r in regions
         ]
         rows.append((arm["name"], *cells))
-    sentences = "".join(f"<li>{_text(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
+    sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
     return (
-        f"<p>{_text(gain['summary'])}</p>{_table(head, rows)}"
+        f"<p>{escape(gain['summary'])}</p>{make_table(head, rows)}"
         f"{_picture(folder / 'figures' / 'gain.png', 'Difference to the baseline, per person, with intervals')}"
         f"<ul>{sentences}</ul>"
         f"{_picture(folder / 'figures' / 'segmentations.png', 'Test persons: true outline and what was found')}"
@@ -227,7 +216,7 @@ def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
 def _export(folder: Path, summary: Mapping[str, Any]) -> str:
     manifest = _read_json(folder / "manifest.json")
     override = manifest.get("override") or {}
-    reason = f"<p><b>Released by override.</b> Reason: {_text(str(override.get('reason', '')))}</p>" if override else ""
+    reason = f"<p><b>Released by override.</b> Reason: {escape(override.get('reason', ''))}</p>" if override else ""
     how = "A receiver checks them with <code>synthcohort verify release</code>."
     return f"<p>{len(manifest['files'])} files. {how}</p>{reason}"
 
@@ -241,14 +230,8 @@ def _picture(path: Path, caption: str) -> str:
     if not path.is_file():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    alt = _text(caption)
+    alt = escape(caption)
     return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{alt}</figcaption></figure>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    header = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{header}</tr>{body}</table>"
 
 
 def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
@@ -272,7 +255,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError:
         return {}
     return content
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
