@@ -29,7 +29,7 @@ from pipeline.runner import run_stages
 from pipeline.volumes import Volume, place_on_grid, to_ras
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "dicom"
-N_CASES = 4
+N_CASES = 5
 DATASET = "synthcohort phantom"
 
 
@@ -48,7 +48,7 @@ def ingest(source, run_dir, manifest):
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
-    """Make four phantoms and write each in both formats."""
+    """Make five phantoms and write each in both formats."""
     root = tmp_path_factory.mktemp("phantoms")
     for number in range(1, N_CASES + 1):
         subject = make_subject(number, 0, 6.0)
