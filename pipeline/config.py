@@ -67,6 +67,21 @@ class IngestSection(Section):
     intensity_percentiles: tuple[float, float] = Field(
         (0.5, 99.8), description="Within the brain mask, these percentiles become 0 and 1000; beyond is clipped."
     )
+    coregister: bool | None = Field(
+        None, description="Register modalities rigidly to the first; if not given, unless the manifest says it is done."
+    )
+    brain_extraction: Literal["atlas", "synthstrip", "hd-bet", "none"] = Field(
+        "atlas", description="How the brain is found where scans have a skull and no mask is given."
+    )
+    brain_weights: Path | None = Field(None, description="Weights of synthstrip (a file) or hd-bet (a folder).")
+    atlas_registration: bool = Field(False, description="Bring each brain onto the ICBM 2009a atlas (affine).")
+    bias_correction: bool = Field(False, description="Even out brightness by N4 before scaling.")
+    leakage_guard: bool = Field(
+        True, description="Look for one person under two identifiers; such subjects share a side of the split."
+    )
+    same_person_correlation: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.83, description="Likeness of anatomy from which two subjects are taken for one person (docs/leakage.md)."
+    )
     tissue_smoothness: PositiveFloat = Field(0.1, description="Beta of the hidden Markov random field.")
     phantom_cases: PositiveInt = Field(40, description="Number of phantoms, where source is `phantom`.")
     phantom_spacing_mm: Annotated[float, Field(ge=1.0, le=6.0)] = Field(
@@ -80,6 +95,8 @@ class IngestSection(Section):
         low, high = self.intensity_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"intensity_percentiles: expected 0 <= lower < upper <= 100, got {low} and {high}")
+        if self.brain_extraction in ("synthstrip", "hd-bet") and self.brain_weights is None:
+            raise ValueError(f"brain_extraction: {self.brain_extraction} needs its weights; name brain_weights")
         return self
 
 

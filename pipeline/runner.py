@@ -35,7 +35,7 @@ UPSTREAM = {
 # What else of the config decides a stage's outputs, beside its own section.
 EXTRA_SECTIONS = {"audit": ("train", "generate"), "ingest": ()}
 # Stages that go on from what a killed attempt left; the others start anew.
-RESUMABLE = frozenset({"train", "audit", "evaluate"})
+RESUMABLE = frozenset({"ingest", "train", "audit", "evaluate"})
 # Whose code a stage runs, beside the modules that all share: a change in one stage does not make the others run again.
 STAGE_CODE = {
     "ingest": ("ingest", "phantom"),

@@ -1,7 +1,7 @@
 """Volume: an array with its affine; orientation, resampling, files.
 
 World coordinates are millimetres in RAS+ (nibabel's convention); array axes run (x, y, z). Interpolation is
-SimpleITK's, which works in LPS+: the two conversions at the bottom are the only place that knows it.
+SimpleITK's, which works in LPS+: the conversions at the bottom are the only place that knows it.
 """
 
 from dataclasses import dataclass
@@ -203,7 +203,7 @@ def to_ras(volume: Volume) -> Volume:
     return Volume(nib.apply_orientation(volume.array, turn), affine)
 
 
-def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
+def resample(volume: Volume, grid: Grid, background: float = 0.0, to_volume: FloatArray | None = None) -> Volume:
     """Resample an image to a grid: smoothing against aliasing where the grid is coarser, then linear interpolation.
 
     Parameters
@@ -213,17 +213,38 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     grid : Grid
     background : float
         Value outside the source's field of view.
+    to_volume : ndarray, (4, 4), optional
+        From the grid's world to the volume's, RAS+, where these differ (see :mod:`pipeline.ingest.registration`).
 
     Returns
     -------
     Volume
         float32 on the grid.
     """
-    image = _to_sitk(Volume(volume.array.astype(np.float32), volume.affine))
-    return _from_sitk(_resample_sitk(image, _smoothing_mm(volume, grid), grid, background))
+    image = to_sitk(Volume(volume.array.astype(np.float32), volume.affine))
+    return from_sitk(_resample_sitk(image, _smoothing_mm(volume, grid), grid, background, to_volume))
 
 
-def resample_labels(volume: Volume, grid: Grid, n_classes: int) -> Volume:
+def covers(volume: Volume, grid: Grid, to_volume: FloatArray | None = None) -> NDArray[np.bool_]:
+    """Tell at which voxels of a grid a volume's field of view reaches: (x, y, z), bool."""
+    way = np.linalg.inv(volume.affine) @ (np.eye(4) if to_volume is None else to_volume) @ grid.affine
+    inside = np.ones(grid.shape, bool)
+    x, y, z = np.ogrid[tuple(slice(n) for n in grid.shape)]
+    for axis, n in enumerate(volume.array.shape):
+        index = way[axis, 0] * x + way[axis, 1] * y + way[axis, 2] * z + way[axis, 3]
+        inside &= (index >= -0.5) & (index <= n - 0.5)
+    return inside
+
+
+def resample_onto(volume: Volume, target: Volume, to_volume: FloatArray | None = None) -> Volume:
+    """Interpolate an image at another's voxels, whatever its orientation: float32, 0 outside the field of view."""
+    reference = to_sitk(Volume(np.zeros(target.array.shape, np.uint8), target.affine))
+    image = to_sitk(Volume(volume.array.astype(np.float32), volume.affine))
+    moved = sitk.Resample(image, reference, as_transform(to_volume), sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    return Volume(sitk.GetArrayFromImage(moved).T, target.affine)
+
+
+def resample_labels(volume: Volume, grid: Grid, n_classes: int, to_volume: FloatArray | None = None) -> Volume:
     """Resample a label map: each class's share of a voxel is interpolated, the largest share wins.
 
     Unlike nearest-neighbour sampling this neither drops thin structures nor shifts borders when the grid is coarser.
@@ -235,6 +256,8 @@ def resample_labels(volume: Volume, grid: Grid, n_classes: int) -> Volume:
     grid : Grid
     n_classes : int
         Background included.
+    to_volume : ndarray, (4, 4), optional
+        As for :func:`resample`.
 
     Returns
     -------
@@ -247,7 +270,7 @@ def resample_labels(volume: Volume, grid: Grid, n_classes: int) -> Volume:
     for value in range(n_classes):
         one_hot = Volume((volume.array == value).astype(np.float32), volume.affine)
         outside = 1.0 if value == 0 else 0.0
-        share = _from_sitk(_resample_sitk(_to_sitk(one_hot), smoothing_mm, grid, outside)).array
+        share = from_sitk(_resample_sitk(to_sitk(one_hot), smoothing_mm, grid, outside, to_volume)).array
         wins = share > best_share
         best[wins], best_share[wins] = value, share[wins]
     return Volume(best, grid.affine)
@@ -263,15 +286,38 @@ def _smoothing_mm(volume: Volume, grid: Grid) -> list[float]:
     return sigmas
 
 
-def _resample_sitk(image: sitk.Image, smoothing_mm: list[float], grid: Grid, background: float) -> sitk.Image:
+def _resample_sitk(
+    image: sitk.Image, smoothing_mm: list[float], grid: Grid, background: float, to_volume: FloatArray | None
+) -> sitk.Image:
     if max(smoothing_mm) > 0:
         # Zero variance along an axis leaves that axis alone.
         image = sitk.DiscreteGaussian(image, [s**2 for s in smoothing_mm], maximumKernelWidth=64, useImageSpacing=True)
-    reference = _to_sitk(Volume(np.zeros(grid.shape, np.uint8), grid.affine))
-    return sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, background, sitk.sitkFloat32)
+    reference = to_sitk(Volume(np.zeros(grid.shape, np.uint8), grid.affine))
+    return sitk.Resample(image, reference, as_transform(to_volume), sitk.sitkLinear, background, sitk.sitkFloat32)
 
 
-def _to_sitk(volume: Volume) -> sitk.Image:
+def invert(matrix: FloatArray) -> FloatArray:
+    """Return the transform the other way round, (4, 4)."""
+    inverse: FloatArray = np.linalg.inv(matrix).astype(np.float64)
+    return inverse
+
+
+def as_transform(matrix: FloatArray | None) -> sitk.Transform:
+    """Return a transform between worlds, (4, 4), RAS+, as SimpleITK's; None means none."""
+    if matrix is None:
+        return sitk.Transform()
+    turned = turn_lps(matrix)
+    return sitk.AffineTransform(turned[:3, :3].ravel().tolist(), turned[:3, 3].tolist())
+
+
+def turn_lps(matrix: FloatArray) -> FloatArray:
+    """Turn a transform between worlds, (4, 4), from RAS+ to LPS+ or back."""
+    turned: FloatArray = RAS_TO_LPS @ matrix @ RAS_TO_LPS
+    return turned
+
+
+def to_sitk(volume: Volume) -> sitk.Image:
+    """Return the volume as SimpleITK's image, in LPS+."""
     affine = RAS_TO_LPS @ volume.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
@@ -282,7 +328,8 @@ def _to_sitk(volume: Volume) -> sitk.Image:
     return image
 
 
-def _from_sitk(image: sitk.Image) -> Volume:
+def from_sitk(image: sitk.Image) -> Volume:
+    """Return SimpleITK's image as a volume, in RAS+."""
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()

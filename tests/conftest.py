@@ -109,7 +109,13 @@ def write_toy_cohort(root: Path, splits: dict[str, int], shape: tuple[int, int, 
 
 
 TINY = {
-    "ingest": {"spacing_mm": 8.0, "size_voxels": [24, 24, 24], "phantom_cases": 10, "phantom_spacing_mm": 6.0},
+    "ingest": {
+        "spacing_mm": 8.0,
+        "size_voxels": [24, 24, 24],
+        "phantom_cases": 10,
+        "phantom_spacing_mm": 6.0,
+        "leakage_guard": False,
+    },
     "train": {
         "channels": 8,
         "levels": 2,

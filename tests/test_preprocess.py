@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from pipeline.config import IngestSection
 from pipeline.errors import CaseError
-from pipeline.ingest.discover import SourceCase
-from pipeline.ingest.manifest import load_manifest
-from pipeline.ingest.preprocess import find_brain, scale_intensity
-from pipeline.volumes import Volume, save_volume
+from pipeline.ingest.load import LoadedCase, lift_background
+from pipeline.ingest.manifest import Prepared, load_manifest
+from pipeline.ingest.preprocess import Placement, find_brain, scale_intensity
+from pipeline.volumes import Volume
 
 
 def test_intensities_are_scaled_between_percentiles_within_the_brain():
@@ -26,32 +27,56 @@ def test_an_image_with_one_value_in_the_brain_cannot_be_scaled():
         scale_intensity(np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), bool), "t2", (0.5, 99.8))
 
 
-def mask_case(tmp_path, mask):
-    path = tmp_path / "mask.nii.gz"
-    save_volume(Volume(mask.astype(np.uint8), np.diag([-1.0, 1.0, 1.0, 1.0])), path)
-    return SourceCase(1, "s", "s", {"brain_mask": (path,)})
+def loaded_head(mask=None):
+    """Return a head of ones with a mask given in it, or none."""
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    head = Volume(np.ones((12, 12, 12), np.float32), affine)
+    given = None if mask is None else Volume(mask, affine)
+    tumor = Volume(np.zeros((12, 12, 12), np.uint8), affine)
+    return LoadedCase({"t1": head}, tumor, "t1", given, "t1" if mask is not None else "")
 
 
-def test_a_given_brain_mask_is_used_with_its_holes_filled_and_its_islands_dropped(tmp_path):
+PLACEMENT = Placement("t1", {"t1": np.eye(4)})
+
+
+def test_a_given_brain_mask_is_used_with_its_holes_filled_and_its_islands_dropped():
     mask = np.zeros((12, 12, 12), bool)
     mask[3:9, 3:9, 3:9] = True
     solid = mask.copy()
     mask[5, 5, 5] = False
     mask[0, 0, 0] = True
-    head = Volume(np.ones((12, 12, 12), np.float32), np.diag([1.0, 1.0, 1.0, 1.0]))
-    head.affine[0, 3] = -11.0
-    found = find_brain(mask_case(tmp_path, mask), load_manifest("brats2021"), {"t1": head})
-    np.testing.assert_array_equal(found.array, solid[::-1])
+    found = find_brain(loaded_head(mask), PLACEMENT, load_manifest("brats2021"), IngestSection())
+    np.testing.assert_array_equal(found.array, solid)
 
 
-def test_a_brain_that_can_not_be_found_is_a_case_error(tmp_path):
+def test_a_brain_that_can_not_be_found_is_a_case_error():
     manifest = load_manifest("brats2021")
-    head = Volume(np.ones((12, 12, 12), np.float32), np.eye(4))
-    head.affine[0, 3] = -11.0
     with pytest.raises(CaseError, match="empty brain mask"):
-        find_brain(mask_case(tmp_path, np.zeros((12, 12, 12))), manifest, {"t1": head})
-    unprepared = manifest.model_copy(
-        update={"prepared": manifest.prepared.model_copy(update={"skull_stripped": False})}
-    )
+        find_brain(loaded_head(np.zeros((12, 12, 12), bool)), PLACEMENT, manifest, IngestSection())
+    unprepared = manifest.model_copy(update={"prepared": Prepared()})
     with pytest.raises(CaseError, match="skull and no brain mask"):
-        find_brain(SourceCase(1, "s", "s", {}), unprepared, {"t1": head})
+        find_brain(loaded_head(), PLACEMENT, unprepared, IngestSection(brain_extraction="none"))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # Ordinary: background 0, nothing below.
+        ([0.0, 5.0, 9.0], [0.0, 5.0, 9.0]),
+        # Z-scored over the whole image: the background is a constant below 0. Steps are a thousandth of the range.
+        ([-1.5, -1.0, 1.0], [0.0, 0.002, 2.002]),
+        # Z-scored within the brain: the background stays 0, values below it are brain.
+        ([0.0, -2.0, 2.0], [0.0, 0.004, 4.004]),
+    ],
+)
+def test_a_background_other_than_0_is_lifted_to_it_and_the_brain_above_it(values, expected):
+    codes = np.zeros((8, 8, 8), int)
+    codes[2:6, 2:6, 2:6] = 1
+    codes[3:5, 3:5, 3:5] = 2
+    lifted = lift_background(np.array(values, np.float32)[codes])
+    np.testing.assert_allclose(lifted, np.array(expected)[codes], atol=1e-6)
+
+
+def test_a_head_that_fills_its_image_has_no_background_to_lift():
+    array = np.random.default_rng(0).normal(100, 20, (8, 8, 8)).astype(np.float32)
+    np.testing.assert_array_equal(lift_background(array), array)

@@ -1,57 +1,91 @@
-"""DICOM: find series by what their headers say, convert images by dcm2niix, read segmentations by highdicom.
+"""DICOM: find studies and series by what their headers say, and choose the series of each modality.
 
-Only headers listed here are looked at, and none is passed on. dcm2niix is called with ``-p n``: its default scaling of
-Philips scans differs from the stored values (measured by the project). Files are handed to it under neutral names.
+Only the headers listed here are looked at, and none is passed on; folder and file names mean nothing.
 """
 
 import re
-import shutil
-import subprocess
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pydicom
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from pipeline.errors import CaseError, DataError
-from pipeline.ingest.discover import SourceCase
+from pipeline.errors import DataError
+from pipeline.ingest.dicom_labels import referenced_series
+from pipeline.ingest.dicom_read import read_header
+from pipeline.ingest.discover import SeriesChoice, SourceCase, compile_pattern
 from pipeline.ingest.manifest import Manifest, SeriesRule
-from pipeline.volumes import Volume, load_volume, to_ras
 
+SEQUENCE_TAGS = ("EchoTime", "RepetitionTime", "InversionTime")
 HEADER_TAGS = [
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "Modality",
-    "ContrastBolusAgent",
+    *("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"),
+    *("SeriesDescription", "SeriesNumber", "Modality", "ImageType", "BurnedInAnnotation"),
+    *("ContrastBolusAgent", "ContrastBolusAgentSequence", *SEQUENCE_TAGS),
+    *("SamplesPerPixel", "Rows", "Columns", "NumberOfFrames", "PixelSpacing", "SliceThickness"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SharedFunctionalGroupsSequence"),
 ]
-CONVERSION_TIMEOUT_S = 300
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+LABEL_MODALITIES = ("SEG", "RTSTRUCT")
+ORIENTATION_DIGITS, POSITION_DIGITS_MM = 2, 2
 
 
 @dataclass
 class Series:
-    """One DICOM series as found: who, what, which files."""
+    """One DICOM series as found: who, what, which files. Holds identifiers: it is never logged or written.
+
+    Parameters
+    ----------
+    subject, study, uid, modality, description : str
+    number : int
+        SeriesNumber; 0 where there is none.
+    contrast : bool
+    times_ms : dict of str to float
+        Echo, repetition and inversion time, where stated.
+    voxel_mm3 : float
+        Volume of a voxel; infinite where it is not stated.
+    refusal : str
+        Why it is no scan that can be used, in words; empty if it may be.
+    """
 
     subject: str
     study: str
+    uid: str
     modality: str
     description: str
+    number: int
     contrast: bool
+    times_ms: dict[str, float]
+    voxel_mm3: float
+    refusal: str
     files: list[Path] = field(default_factory=list)
+    n_frames: int = 0
+    instances: set[str] = field(default_factory=set)
+    positions: list[tuple[float, ...]] = field(default_factory=list)
+    orientations: set[tuple[float, ...]] = field(default_factory=set)
+
+    def why_not(self) -> str:
+        """Return why it is no volume, from its files taken together; empty if it may be one."""
+        if self.refusal:
+            return self.refusal
+        if len(self.orientations) > 1:
+            return "a localiser (slices in several orientations)"
+        if len(set(self.positions)) < len(self.positions):
+            return "several images at one position (4D, or a repeated slice)"
+        return ""
 
 
 def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
-    """Find studies below a folder and the series that the manifest asks for; folder and file names mean nothing.
+    """Find studies below a folder and the series that the manifest asks for.
 
     Returns
     -------
     list of SourceCase
-        One per patient and study, sorted; a case that lacks a series, or has two for one rule, says so.
+        One per patient and study, sorted; a case that lacks a series says so. Its subject is
+        ``PatientID/StudyInstanceUID``, its person the PatientID.
 
     Raises
     ------
@@ -63,18 +97,39 @@ def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
         studies[(series.subject, series.study)].append(series)
     if not studies:
         raise DataError("no DICOM file below ingest.source; expected studies; correct ingest.source or ingest.manifest")
-    n_studies: dict[str, int] = defaultdict(int)
+    drawn = _find_drawn_labels(root, manifest)
     cases = []
     for number, (subject, study) in enumerate(sorted(studies), start=1):
-        n_studies[subject] += 1
-        name = subject if n_studies[subject] == 1 else f"{subject}/{study}"
         match = re.fullmatch(manifest.subject, subject)
         person = (match.groupdict().get("person") if match else None) or subject
-        files, problem = assign_series(studies[(subject, study)], manifest)
+        found = assign_series(studies[(subject, study)], manifest)
+        problem, tumor_on = found.problem, found.tumor_on
+        if manifest.tumor is not None:
+            labels = drawn.get(subject, ())
+            found.files["tumor"] = labels
+            if len(labels) != 1 and not problem:
+                problem = (
+                    f"{len(labels)} label files; expected one named by the PatientID; see `tumor:` in the manifest"
+                )
         if not subject.strip():
             problem = "study without PatientID; expected one that tells persons apart; give each person an identifier"
-        cases.append(SourceCase(number, name, person, files, problem))
+        cases.append(
+            SourceCase(number, f"{subject}/{study}", person, found.files, problem, tumor_on, tuple(found.choices))
+        )
     return cases
+
+
+def _find_drawn_labels(root: Path, manifest: Manifest) -> dict[str, tuple[Path, ...]]:
+    """Return NIfTI label files by PatientID, where the manifest has labels beside DICOM scans."""
+    if manifest.tumor is None:
+        return {}
+    pattern = compile_pattern(manifest.tumor.file, manifest.subject)
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        match = pattern.fullmatch(path.relative_to(root).as_posix())
+        if match:
+            found[match["subject"]] = (*found.get(match["subject"], ()), path)
+    return found
 
 
 def read_series(root: Path) -> list[Series]:
@@ -82,53 +137,150 @@ def read_series(root: Path) -> list[Series]:
     series: dict[tuple[str, str, str], Series] = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER_TAGS)
-        except (InvalidDicomError, OSError, ValueError, KeyError, EOFError):
+            header = read_header(path, HEADER_TAGS)
+            found = _describe(header)
+        except (InvalidDicomError, OSError, ValueError, KeyError, EOFError, TypeError, AttributeError):
             continue
-        uid = str(header.get("SeriesInstanceUID", ""))
-        if not uid:
+        if not found.uid:
             continue
-        subject, study = str(header.get("PatientID", "")), str(header.get("StudyInstanceUID", ""))
         # A UID that two patients share, by a tool's fault, must not mix them.
-        key = (subject, study, uid)
-        if key not in series:
-            series[key] = Series(
-                subject=subject,
-                study=study,
-                modality=str(header.get("Modality", "")),
-                description=str(header.get("SeriesDescription", "")),
-                contrast=bool(str(header.get("ContrastBolusAgent", "")).strip()),
-            )
-        series[key].files.append(path)
+        key = (found.subject, found.study, found.uid)
+        _add_file(series.setdefault(key, found), header, path)
     return list(series.values())
 
 
-def assign_series(study: Sequence[Series], manifest: Manifest) -> tuple[dict[str, tuple[Path, ...]], str]:
-    """Choose the series of each modality and the segmentation.
+def _describe(header: Dataset) -> Series:
+    shared = _shared_groups(header)
+    times = {name: shared.get(name, header.get(name)) for name in SEQUENCE_TAGS}
+    spacing = header.get("PixelSpacing") or shared.get("PixelSpacing") or [np.inf, np.inf]
+    thickness = header.get("SliceThickness") or shared.get("SliceThickness") or np.inf
+    agent = str(header.get("ContrastBolusAgent", "")).strip() or header.get("ContrastBolusAgentSequence")
+    return Series(
+        subject=str(header.get("PatientID", "")),
+        study=str(header.get("StudyInstanceUID", "")),
+        uid=str(header.get("SeriesInstanceUID", "")),
+        modality=str(header.get("Modality", "")),
+        description=str(header.get("SeriesDescription", "")),
+        number=int(header.get("SeriesNumber") or 0),
+        contrast=bool(agent),
+        times_ms={name: float(value) for name, value in times.items() if value not in (None, "")},
+        voxel_mm3=float(spacing[0]) * float(spacing[1]) * float(thickness),
+        refusal=refuse_image(header),
+    )
 
-    Returns
-    -------
-    files : dict of str to tuple of Path
-    problem : str
-        Which series are missing or ambiguous; empty if none.
+
+def _shared_groups(header: Dataset) -> dict[str, Any]:
+    """Return what an enhanced multi-frame image states once for all frames."""
+    found: dict[str, Any] = {}
+    for group in header.get("SharedFunctionalGroupsSequence", []):
+        for name, sequence in (
+            ("EchoTime", "MREchoSequence"),
+            ("RepetitionTime", "MRTimingAndRelatedParametersSequence"),
+            ("PixelSpacing", "PixelMeasuresSequence"),
+            ("SliceThickness", "PixelMeasuresSequence"),
+        ):
+            for item in group.get(sequence, []):
+                value = item.get("EffectiveEchoTime" if name == "EchoTime" else name)
+                if value is not None:
+                    found[name] = value
+    return found
+
+
+def _add_file(series: Series, header: Dataset, path: Path) -> None:
+    instance = str(header.get("SOPInstanceUID", ""))
+    if instance and instance in series.instances:
+        # The same image stored twice.
+        return
+    series.instances.add(instance)
+    series.files.append(path)
+    series.n_frames += int(header.get("NumberOfFrames") or 1)
+    if header.get("ImagePositionPatient"):
+        series.positions.append(tuple(round(float(v), POSITION_DIGITS_MM) for v in header.ImagePositionPatient))
+    if header.get("ImageOrientationPatient"):
+        series.orientations.add(
+            tuple(round(float(v), ORIENTATION_DIGITS) + 0.0 for v in header.ImageOrientationPatient)
+        )
+
+
+def refuse_image(header: Dataset) -> str:
+    """Return why an image is no plain MR slice or volume; empty if it is, or holds labels."""
+    modality = str(header.get("Modality", ""))
+    if modality in LABEL_MODALITIES:
+        return ""
+    kinds = [str(value).upper() for value in (header.get("ImageType") or [])]
+    reasons = [
+        (modality != "MR", f"{modality if modality.isalpha() and len(modality) <= 4 else 'no modality'}, not MR"),
+        (str(header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE), "a secondary capture"),
+        (int(header.get("SamplesPerPixel") or 1) > 1, "in colours"),
+        (str(header.get("BurnedInAnnotation", "")).upper() == "YES", "with text burned in"),
+        (any("MOSAIC" in kind for kind in kinds), "a mosaic"),
+        (any("LOCALIZER" in kind for kind in kinds), "a localiser"),
+    ]
+    return ", ".join(reason for applies, reason in reasons if applies)
+
+
+@dataclass
+class Assignment:
+    """The series of a study that are used, what is wrong, and what was chosen among which."""
+
+    files: dict[str, tuple[Path, ...]]
+    problem: str
+    tumor_on: str
+    choices: list[SeriesChoice]
+
+
+def assign_series(study: Sequence[Series], manifest: Manifest) -> Assignment:
+    """Choose the series of each modality and of the labels.
+
+    Of several that fit a rule, the one with the smallest voxels is taken; of those, the one with most slices; of
+    those, the last: whoever repeats a scan does so because the first was bad.
     """
     files: dict[str, tuple[Path, ...]] = {}
-    problems = []
-    rules: dict[str, tuple[str, SeriesRule]] = {name: ("MR", rule) for name, rule in manifest.series.items()}
+    problems: list[str] = []
+    choices: list[SeriesChoice] = []
+    uids: dict[str, str] = {}
+    rules: dict[str, SeriesRule] = dict(manifest.series)
     if manifest.tumor_series is not None:
-        rules["tumor"] = ("SEG", manifest.tumor_series)
-    for name, (modality, rule) in rules.items():
-        matches = [series for series in study if series.modality == modality and rule_fits(rule, series)]
-        if len(matches) == 1:
-            files[name] = tuple(matches[0].files)
+        rules["tumor"] = manifest.tumor_series
+    for name, rule in rules.items():
+        fitting = [s for s in study if (s.modality in LABEL_MODALITIES) == (name == "tumor") and rule_fits(rule, s)]
+        usable = sorted((s for s in fitting if not s.why_not()), key=_preference)
+        if usable:
+            files[name], uids[usable[0].uid] = tuple(usable[0].files), name
         else:
-            problems.append(f"{len(matches)} series for {name}")
+            reasons = "; ".join(sorted({s.why_not() for s in fitting}))
+            problems.append(f"no series for {name}" + (f" ({len(fitting)} fit, but: {reasons})" if fitting else ""))
+        choices += [_report(name, series, series in usable[:1]) for series in (*usable, *_refused(fitting))]
+    labels = files.get("tumor", ())
     if problems:
-        return files, f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest"
-    n_objects = len(files.get("tumor", ()))
-    if n_objects > 1:
-        return files, f"{n_objects} segmentation objects in one series; expected one; export all segments as one object"
-    return files, ""
+        problem = f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest"
+    elif len(labels) > 1:
+        problem = f"{len(labels)} label objects in one series; expected one; export all segments as one object"
+    else:
+        problem = ""
+    tumor_on = uids.get(referenced_series(labels[0]), "") if labels else ""
+    return Assignment(files, problem, manifest.tumor_on or tumor_on, choices)
+
+
+def _preference(series: Series) -> tuple[float, int, int, str]:
+    return round(series.voxel_mm3, 3), -series.n_frames, -series.number, series.uid
+
+
+def _refused(fitting: Sequence[Series]) -> list[Series]:
+    return [series for series in fitting if series.why_not()]
+
+
+def _report(name: str, series: Series, is_chosen: bool) -> SeriesChoice:
+    """Say what is known of a series without its free text, which may name a person."""
+    return SeriesChoice(
+        modality=name,
+        series_number=series.number,
+        n_images=series.n_frames,
+        voxel_mm3=series.voxel_mm3,
+        times_ms=dict(series.times_ms),
+        contrast=series.contrast,
+        verdict="chosen" if is_chosen else series.why_not() or "runner-up",
+    )
 
 
 def rule_fits(rule: SeriesRule, series: Series) -> bool:
@@ -137,125 +289,10 @@ def rule_fits(rule: SeriesRule, series: Series) -> bool:
         return False
     if rule.exclude and re.search(rule.exclude, series.description, re.IGNORECASE):
         return False
-    return rule.contrast is None or rule.contrast == series.contrast
-
-
-def convert_series(files: Sequence[Path]) -> Volume:
-    """Convert one MR series to a volume by dcm2niix.
-
-    Parameters
-    ----------
-    files : sequence of Path
-        All files of the series.
-
-    Returns
-    -------
-    Volume
-        World space RAS+, values as stored, rescale slope and intercept applied.
-
-    Raises
-    ------
-    CaseError
-        If dcm2niix fails or does not make exactly one volume.
-    """
-    with tempfile.TemporaryDirectory(prefix="synthcohort-") as folder:
-        source, target = Path(folder, "in"), Path(folder, "out")
-        source.mkdir()
-        target.mkdir()
-        if len({_read_rescale(path) for path in files}) > 1:
-            _write_with_one_rescale(files, source)
-        else:
-            for number, path in enumerate(files):
-                (source / f"{number:06d}.dcm").symlink_to(path.resolve())
-        command = [_dcm2niix(), "-b", "n", "-z", "n", "-p", "n", "-f", "volume", "-o", str(target), str(source)]
-        try:
-            result = subprocess.run(command, capture_output=True, timeout=CONVERSION_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise CaseError("DICOM conversion did not end; expected one volume; check the series") from error
-        volumes = sorted(target.glob("*.nii"))
-        if result.returncode not in (0, 8) or len(volumes) != 1:
-            raise CaseError(
-                f"DICOM series gives {len(volumes)} volumes (dcm2niix exit code {result.returncode}); expected one; "
-                "check that the series is a whole, plain MR volume"
-            )
-        volume = load_volume(volumes[0])
-        # The file goes with the folder: what was memory-mapped has to be read now.
-        return Volume(np.array(volume.array), volume.affine)
-
-
-def _read_rescale(path: Path) -> tuple[float, float]:
-    """Return slope and intercept of a file; 1 and 0 where it has none."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["RescaleSlope", "RescaleIntercept"])
-        return float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    except (InvalidDicomError, OSError, ValueError, TypeError):
-        # dcm2niix judges whether the file is of use.
-        return 1.0, 0.0
-
-
-def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
-    """Write copies of slices on one scale: dcm2niix applies the first slice's slope and intercept to all of them."""
-    try:
-        slices = [pydicom.dcmread(path) for path in files]
-        values = [
-            item.pixel_array * float(item.get("RescaleSlope", 1)) + float(item.get("RescaleIntercept", 0))
-            for item in slices
-        ]
-    except Exception as error:  # pydicom and its decoders raise many types on damaged pixels
-        raise CaseError(
-            f"unreadable DICOM series ({type(error).__name__}); expected whole slices; export it anew"
-        ) from error
-    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
-    slope = max(high - low, 1e-6) / np.iinfo(np.uint16).max
-    for number, (item, value) in enumerate(zip(slices, values, strict=True)):
-        item.RescaleSlope, item.RescaleIntercept = f"{slope:.10g}", f"{low:.10g}"
-        stored = np.rint((value - low) / slope).clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
-        item.set_pixel_data(stored, str(item.PhotometricInterpretation), 16)
-        item.save_as(folder / f"{number:06d}.dcm")
-
-
-def read_segmentation(path: Path, manifest: Manifest) -> Volume:
-    """Read a DICOM SEG.
-
-    Parameters
-    ----------
-    path : Path
-    manifest : Manifest
-        ``segments`` tells which segment label means which tumour class.
-
-    Returns
-    -------
-    Volume
-        uint8 tumour map in RAS, over the slices that hold segments only.
-
-    Raises
-    ------
-    CaseError
-        If it is unreadable, has no segment that the manifest names, or segments overlap.
-    """
-    import highdicom
-
-    try:
-        segmentation = highdicom.seg.segread(path)
-        descriptions = [segmentation.get_segment_description(n) for n in segmentation.segment_numbers]
-        volume = segmentation.get_volume(combine_segments=True, dtype=np.uint8)
-        image = volume.to_nibabel()
-    except Exception as error:  # highdicom and pydicom raise many types on files that break the standard
-        raise CaseError(
-            f"unreadable DICOM SEG ({type(error).__name__}); expected segments that do not overlap; export it anew"
-        ) from error
-    numbers: dict[str, list[int]] = {
-        name: [int(d.segment_number) for d in descriptions if re.search(rule, str(d.segment_label), re.IGNORECASE)]
-        for name, rule in manifest.segments.items()
-    }
-    if not any(numbers.values()):
-        raise CaseError("no segment that the manifest names; expected labels as in `segments:`; correct the manifest")
-    values = np.asarray(image.dataobj)
-    tumor = manifest.scheme.from_source(values, numbers)
-    return to_ras(Volume(tumor, np.asarray(image.affine, np.float64)))
-
-
-def _dcm2niix() -> str:
-    from dcm2niix import bin as bundled
-
-    return str(bundled) if Path(str(bundled)).is_file() else shutil.which("dcm2niix") or "dcm2niix"
+    if rule.contrast is not None and rule.contrast != series.contrast:
+        return False
+    for tag, limits in rule.times_ms.items():
+        value = series.times_ms.get(tag)
+        if value is None or not limits[0] <= value <= limits[1]:
+            return False
+    return True

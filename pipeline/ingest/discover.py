@@ -10,6 +10,46 @@ from pipeline.ingest.manifest import Manifest, NiftiFile
 
 
 @dataclass(frozen=True)
+class SeriesChoice:
+    """One series that fits a manifest's rule: what it is, and whether it was taken. Holds no identifier.
+
+    Parameters
+    ----------
+    modality : str
+    series_number, n_images : int
+    voxel_mm3 : float
+    times_ms : mapping of str to float
+        Echo, repetition and inversion time, where stated.
+    contrast : bool
+    verdict : str
+        ``chosen``, ``runner-up``, or why it was refused.
+    """
+
+    modality: str
+    series_number: int
+    n_images: int
+    voxel_mm3: float
+    times_ms: Mapping[str, float]
+    contrast: bool
+    verdict: str
+
+    def columns(self) -> dict[str, str]:
+        """Return a row of ``series.tsv``."""
+        return {
+            "modality": self.modality,
+            "series_number": str(self.series_number),
+            "n_images": str(self.n_images),
+            "voxel_mm3": f"{self.voxel_mm3:.3g}",
+            **{key: f"{self.times_ms[tag]:g}" if tag in self.times_ms else "n/a" for key, tag in TIME_COLUMNS.items()},
+            "contrast": "yes" if self.contrast else "no",
+            "verdict": self.verdict,
+        }
+
+
+TIME_COLUMNS = {"te_ms": "EchoTime", "tr_ms": "RepetitionTime", "ti_ms": "InversionTime"}
+
+
+@dataclass(frozen=True)
 class SourceCase:
     """One case as found in the source. Holds identifiers: it is never logged or written.
 
@@ -23,6 +63,10 @@ class SourceCase:
         Modality, ``tumor`` or ``brain_mask`` to its file (NIfTI) or the files of its series (DICOM).
     problem : str
         Why it cannot be used, if that is known already.
+    tumor_on : str
+        Modality that the label map was drawn on, if that is known.
+    choices : tuple of SeriesChoice
+        DICOM: what was chosen among which series.
     """
 
     number: int
@@ -30,6 +74,8 @@ class SourceCase:
     person: str
     files: Mapping[str, tuple[Path, ...]]
     problem: str = ""
+    tumor_on: str = ""
+    choices: tuple[SeriesChoice, ...] = ()
 
 
 def discover_nifti(root: Path, manifest: Manifest) -> list[SourceCase]:

@@ -26,16 +26,30 @@ class NiftiFile(_Closed):
 class SeriesRule(_Closed):
     """How one DICOM series of a study is recognised; all that is given must hold."""
 
-    description: str = Field(description="Regular expression searched in SeriesDescription, case ignored.")
+    description: str = Field("", description="Regular expression searched in SeriesDescription, case ignored.")
     exclude: str = Field("", description="Regular expression that must not be found there.")
     contrast: bool | None = Field(None, description="Whether a contrast agent must be stated, or must not.")
+    echo_time_ms: tuple[float, float] | None = Field(None, description="Least and greatest EchoTime.")
+    repetition_time_ms: tuple[float, float] | None = Field(None, description="Least and greatest RepetitionTime.")
+    inversion_time_ms: tuple[float, float] | None = Field(None, description="Least and greatest InversionTime.")
+
+    @property
+    def times_ms(self) -> dict[str, tuple[float, float]]:
+        """Limits that are given, by DICOM keyword."""
+        limits = {
+            "EchoTime": self.echo_time_ms,
+            "RepetitionTime": self.repetition_time_ms,
+            "InversionTime": self.inversion_time_ms,
+        }
+        return {tag: pair for tag, pair in limits.items() if pair is not None}
 
 
 class Prepared(_Closed):
     """What has already been done to the scans."""
 
-    skull_stripped: bool = False
-    coregistered: bool = False
+    skull_stripped: bool = Field(False, description="No skull is left: what is not 0 is brain.")
+    coregistered: bool = Field(False, description="All modalities of a subject share one world.")
+    resampled: bool = Field(False, description="They share one grid too: another one is a mistake.")
 
 
 class Manifest(_Closed):
@@ -51,10 +65,13 @@ class Manifest(_Closed):
     images: dict[str, NiftiFile] = Field({}, description="NIfTI: file of each modality.")
     tumor: NiftiFile | None = Field(None, description="NIfTI: file of the label map.")
     brain_mask: NiftiFile | None = Field(None, description="NIfTI: file of the brain mask, if there is one.")
+    tumor_on: str = Field("", description="Modality that label maps were drawn on; empty: found by its grid.")
     labels: dict[str, list[int]] = Field({}, description="NIfTI: tumour class to the values that mean it.")
     series: dict[str, SeriesRule] = Field({}, description="DICOM: rule of each modality's series.")
-    tumor_series: SeriesRule | None = Field(None, description="DICOM: rule of the segmentation (SEG).")
-    segments: dict[str, str] = Field({}, description="DICOM: tumour class to a regular expression of SegmentLabel.")
+    tumor_series: SeriesRule | None = Field(None, description="DICOM: rule of the labels' series (SEG or RTSTRUCT).")
+    segments: dict[str, str] = Field(
+        {}, description="DICOM: tumour class to a regular expression of SegmentLabel, or ROIName."
+    )
     prepared: Prepared = Prepared()
 
     @field_validator("images", mode="before")
@@ -79,7 +96,13 @@ class Manifest(_Closed):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         nifti = self.format == "nifti"
-        needed = ("images", "tumor", "labels") if nifti else ("series", "tumor_series", "segments")
+        if nifti:
+            needed: tuple[str, ...] = ("images", "tumor", "labels")
+        else:
+            # Labels beside DICOM scans may be NIfTI files.
+            needed = ("series", "labels") if self.tumor is not None else ("series", "tumor_series", "segments")
+        if not nifti and self.tumor is not None and self.tumor_series is not None:
+            raise ValueError("labels: expected tumor (NIfTI) or tumor_series (DICOM), got both")
         missing = [name for name in needed if not getattr(self, name)]
         if missing:
             raise ValueError(f"format {self.format} needs {', '.join(missing)}")
@@ -124,7 +147,7 @@ class Manifest(_Closed):
     @property
     def scheme(self) -> LabelScheme:
         """Tumour classes of the data set."""
-        return LabelScheme(tuple(self.labels if self.format == "nifti" else self.segments))
+        return LabelScheme(tuple(self.labels or self.segments))
 
 
 def manifest_path(name: str) -> Path:

@@ -1,8 +1,10 @@
-"""From source files of one case to arrays on the working grid."""
+"""From the scans of one case, as given, to arrays on the working grid.
 
-from collections.abc import Mapping
+Whatever has to be done (co-registration, brain extraction, the way onto an atlas) gives transforms and masks only;
+each scan is interpolated once, straight from its own grid to the working grid.
+"""
+
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,29 +13,63 @@ from scipy import ndimage
 from pipeline.cohort import INTENSITY_MAX, CaseData, Int16Array
 from pipeline.config import IngestSection
 from pipeline.errors import CaseError
-from pipeline.ingest.dicom import convert_series, read_segmentation
+from pipeline.ingest.brain import align_to_atlas, extract_brain
 from pipeline.ingest.discover import SourceCase
+from pipeline.ingest.load import LoadedCase, load_case
 from pipeline.ingest.manifest import Manifest
-from pipeline.ingest.tissue import classify_tissue
+from pipeline.ingest.registration import PYRAMID_MM, align
+from pipeline.ingest.sidecars import build_sidecars
+from pipeline.ingest.tissue import classify_tissue, correct_bias
 from pipeline.labels import MODALITIES
-from pipeline.volumes import Grid, Volume, load_volume, place_on_grid, resample, resample_labels, to_ras
+from pipeline.volumes import FloatArray, Grid, Volume, covers, invert, resample, resample_labels, resample_onto
 
 # More of the brain than this outside the grid is a wrong grid, not a rounding.
 MAX_BRAIN_OUTSIDE = 0.005
-WHOLE_NUMBER_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class LoadedCase:
-    """One case in memory, in RAS, on its own grid."""
+class Placement:
+    """Where the scans of a case lie.
 
-    images: dict[str, Volume]
-    tumor: Volume
-    brain: Volume
+    Parameters
+    ----------
+    reference : str
+        Modality whose world the others are brought into.
+    to_scan : dict of str to ndarray, (4, 4)
+        From the reference's world to each scan's, RAS+; the identity where all share one.
+    """
+
+    reference: str
+    to_scan: dict[str, FloatArray]
 
 
-def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: IngestSection) -> CaseData:
-    """Load, check, reorient, resample, scale and label one case.
+@dataclass(frozen=True)
+class PreprocessedCase:
+    """One case on the working grid.
+
+    Parameters
+    ----------
+    data : CaseData
+        What is written.
+    scans : dict of str to ndarray, (x, y, z), float32
+        Scans before intensity scaling, in the source's units.
+    reached : dict of str to ndarray, (x, y, z), bool
+        Where each scan's field of view reaches.
+    brain : ndarray, (x, y, z), bool
+        Brain mask without what the tumour map adds to it.
+    reference : str
+        Modality that tissue classes were made from.
+    """
+
+    data: CaseData
+    scans: dict[str, NDArray[np.float32]]
+    reached: dict[str, NDArray[np.bool_]]
+    brain: NDArray[np.bool_]
+    reference: str
+
+
+def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: IngestSection) -> PreprocessedCase:
+    """Load, check, align, resample, scale and label one case.
 
     Parameters
     ----------
@@ -45,7 +81,7 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
 
     Returns
     -------
-    CaseData
+    PreprocessedCase
         On the working grid, centred on the brain.
 
     Raises
@@ -56,130 +92,149 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
     if case.problem:
         raise CaseError(case.problem)
     loaded = load_case(case, manifest, config.min_slices)
-    grid = brain_grid(loaded.brain, config)
-    brain = resample(Volume(loaded.brain.array.astype(np.float32), loaded.brain.affine), grid).array > 0.5
-    tumor_map = resample_labels(loaded.tumor, grid, len(manifest.scheme.tumor) + 1).array
+    placement = place_scans(loaded, manifest, config)
+    mask = find_brain(loaded, placement, manifest, config)
+    check_contrast(loaded, mask)
+    onto_reference = np.eye(4)
+    if config.atlas_registration:
+        onto_reference = align_to_atlas(strip(loaded.images[placement.reference], mask), is_stripped=True).matrix
+    grid = brain_grid(mask, config, invert(onto_reference))
+    ways = {name: placement.to_scan[name] @ onto_reference for name in loaded.images}
+    brain = resample(Volume(mask.array.astype(np.float32), mask.affine), grid, to_volume=onto_reference).array > 0.5
+    tumor_map = resample_labels(loaded.tumor, grid, len(manifest.scheme.tumor) + 1, ways[loaded.drawn_on]).array
     if not tumor_map.any():
         raise CaseError("tumour smaller than a voxel of the working grid; expected at least one; lower the spacing")
-    brain |= tumor_map > 0
-    resampled = {name: resample(volume, grid).array for name, volume in loaded.images.items()}
-    images = {
-        name: scale_intensity(array, brain, name, config.intensity_percentiles) for name, array in resampled.items()
-    }
-    reference = next(name for name in MODALITIES if name in images)
-    tissue_map = classify_tissue(resampled[reference], reference, brain, tumor_map > 0, config.tissue_smoothness)
+    whole = brain | (tumor_map > 0)
+    scans = {name: resample(volume, grid, to_volume=ways[name]).array for name, volume in loaded.images.items()}
+    even = {name: correct_bias(scan, whole) for name, scan in scans.items()} if config.bias_correction else scans
+    images = {name: scale_intensity(even[name], whole, name, config.intensity_percentiles) for name in scans}
+    tissue_map = classify_tissue(
+        scans[placement.reference], placement.reference, whole, tumor_map > 0, config.tissue_smoothness
+    )
+    sidecars = build_sidecars(manifest, config, placement.reference)
     centred = Grid(grid.shape, grid.spacing_mm)
-    sidecars = build_sidecars(manifest, config, reference)
-    return CaseData(subject, images, tissue_map, tumor_map, centred.affine, sidecars)
+    data = CaseData(subject, images, tissue_map, tumor_map, centred.affine, sidecars)
+    reached = {name: covers(volume, grid, ways[name]) for name, volume in loaded.images.items()}
+    return PreprocessedCase(data, scans, reached, brain, placement.reference)
 
 
-def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCase:
-    """Read the files of a case and check them.
-
-    Raises
-    ------
-    CaseError
-        If a file is unreadable, holds NaN, has too few slices or no contrast, or label map and images do not share a
-        grid.
-    """
-    images: dict[str, Volume] = {}
-    for name in manifest.modalities:
-        if manifest.format == "dicom":
-            volume = convert_series(case.files[name])
-        else:
-            volume = load_volume(case.files[name][0], manifest.images[name].volume)
-        images[name] = check_image(to_ras(volume), name, min_slices)
-    reference = next(iter(images.values()))
-    for name, volume in images.items():
-        if not volume.same_grid(reference):
-            raise CaseError(f"{name} on another grid than the first modality; expected one grid; co-register the scans")
-    tumor = place_on_grid(read_tumor(case, manifest), reference)
-    if not tumor.array.any():
-        raise CaseError("empty label map; expected some tumour; check the annotation")
-    brain = find_brain(case, manifest, images)
-    for name, volume in images.items():
-        # Here, not after resampling: that one makes shades at the border of a mask.
-        if np.ptp(volume.array[brain.array]) == 0:
-            raise CaseError(f"{name} has one value in the whole brain; expected an image; convert the scan anew")
-    return LoadedCase(images, tumor, brain)
-
-
-def check_image(volume: Volume, name: str, min_slices: int) -> Volume:
-    """Return the volume as float32 if it can be a brain scan; raise CaseError with the reason if not."""
-    if min(volume.array.shape) < min_slices:
-        raise CaseError(f"{name} has {min(volume.array.shape)} slices; expected at least {min_slices}; leave it out")
-    array = volume.array.astype(np.float32)
-    n_bad = int((~np.isfinite(array)).sum())
-    if n_bad:
-        raise CaseError(f"{name} has {n_bad} voxels that are not finite; expected numbers; convert the scan anew")
-    if array.min() == array.max():
-        raise CaseError(f"{name} has one value everywhere; expected an image; convert the scan anew")
-    return Volume(array, volume.affine)
-
-
-def read_tumor(case: SourceCase, manifest: Manifest) -> Volume:
-    """Read the label map of a case: uint8 in the manifest's scheme, RAS.
+def place_scans(loaded: LoadedCase, manifest: Manifest, config: IngestSection) -> Placement:
+    """Find where each scan lies: where its header says, or by rigid registration to the first modality.
 
     Raises
     ------
     CaseError
-        If values are not whole numbers, or some are not named in the manifest.
+        If a scan cannot be registered.
     """
-    if manifest.format == "dicom":
-        return read_segmentation(case.files["tumor"][0], manifest)
-    rule = manifest.tumor
-    volume = to_ras(load_volume(case.files["tumor"][0], rule.volume if rule else None))
-    values = np.asarray(volume.array, np.float64)
-    if not np.isfinite(values).all() or np.abs(values - np.rint(values)).max() > WHOLE_NUMBER_TOLERANCE:
-        raise CaseError("label map with values that are not whole numbers; expected classes; export it anew")
-    whole = np.rint(values).astype(np.int64)
-    known = {0, *(value for members in manifest.labels.values() for value in members)}
-    unknown = sorted(set(np.unique(whole).tolist()) - known)
-    if unknown:
-        raise CaseError(f"label values {unknown[:8]}; expected {sorted(known)}; name them under `labels:`")
-    return Volume(manifest.scheme.from_source(whole, manifest.labels), volume.affine)
+    reference = next(name for name in MODALITIES if name in loaded.images)
+    to_scan = {name: np.eye(4) for name in loaded.images}
+    registers = config.coregister if config.coregister is not None else not manifest.prepared.coregistered
+    if registers:
+        fixed = loaded.images[reference]
+        for name, moving in loaded.images.items():
+            if name != reference:
+                to_scan[name] = register(fixed, moving)
+    return Placement(reference, to_scan)
 
 
-def find_brain(case: SourceCase, manifest: Manifest, images: Mapping[str, Volume]) -> Volume:
-    """Return the brain mask: the given one, else where a skull-stripped scan is not 0.
+def register(fixed: Volume, moving: Volume) -> FloatArray:
+    """Return the rigid transform from one scan's world to another's of the same head, (4, 4).
 
     Raises
     ------
     CaseError
-        If the scans are not skull-stripped and no mask is given, or the mask is empty.
+        If the search finds nothing.
     """
-    reference = next(iter(images.values()))
-    if "brain_mask" in case.files:
-        rule = manifest.brain_mask
-        given = to_ras(load_volume(case.files["brain_mask"][0], rule.volume if rule else None))
-        mask = place_on_grid(Volume(given.array > 0, given.affine), reference).array
+    coarse = PYRAMID_MM[0]
+    # As the headers say, or, where these say nothing of use, centre upon centre.
+    starts = [align(fixed, moving, "rigid", "mutual information", s, None, coarse, coarse) for s in (np.eye(4), None)]
+    best = max(starts, key=lambda found: found.likeness)
+    return align(fixed, moving, "rigid", "mutual information", best.matrix, None, PYRAMID_MM[1]).matrix
+
+
+def find_brain(loaded: LoadedCase, placement: Placement, manifest: Manifest, config: IngestSection) -> Volume:
+    """Return the brain mask on the reference scan's grid, bool: the given one, that of stripped scans, or a found one.
+
+    Raises
+    ------
+    CaseError
+        If the scans are not skull-stripped, no mask is given and none shall be made, or the mask is empty.
+    """
+    reference = loaded.images[placement.reference]
+    if loaded.given_brain is not None:
+        given = Volume(loaded.given_brain.array.astype(np.float32), loaded.given_brain.affine)
+        mask = given.array > 0
+        if not given.same_grid(reference) or not np.array_equal(placement.to_scan[loaded.brain_on], np.eye(4)):
+            mask = resample_onto(given, reference, placement.to_scan[loaded.brain_on]).array > 0.5
     elif manifest.prepared.skull_stripped:
-        mask = np.any([volume.array != 0 for volume in images.values()], axis=0)
-    else:
+        mask = np.any([v.array != 0 for v in loaded.images.values() if v.same_grid(reference)], axis=0)
+    elif config.brain_extraction == "none":
         raise CaseError("scan with skull and no brain mask; expected one of both; strip it or name `brain_mask:`")
+    else:
+        mask = extract_brain(reference, config).array
+    return Volume(keep_largest(mask), reference.affine)
+
+
+def check_contrast(loaded: LoadedCase, mask: Volume) -> None:
+    """Check that each scan has more than one value in the brain; after resampling, the border has shades anyway.
+
+    Raises
+    ------
+    CaseError
+        If one has not.
+    """
+    for name, volume in loaded.images.items():
+        values = volume.array[mask.array] if volume.same_grid(mask) else volume.array[volume.array != 0]
+        if np.ptp(values) == 0:
+            raise CaseError(f"{name} has one value in the whole brain; expected an image; convert the scan anew")
+
+
+def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest connected part of a mask, its holes filled.
+
+    Raises
+    ------
+    CaseError
+        If the mask is empty.
+    """
     parts, n_parts = ndimage.label(mask)
     if n_parts == 0:
         raise CaseError("empty brain mask; expected a brain; check the scan")
     largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return Volume(ndimage.binary_fill_holes(largest), reference.affine)
+    return ndimage.binary_fill_holes(largest)
 
 
-def brain_grid(brain: Volume, config: IngestSection) -> Grid:
+def strip(scan: Volume, brain: Volume) -> Volume:
+    """Return a scan that is 0 outside the brain."""
+    return Volume(np.where(brain.array, scan.array, 0.0).astype(np.float32), scan.affine)
+
+
+def brain_grid(brain: Volume, config: IngestSection, from_reference: FloatArray) -> Grid:
     """Return the working grid, centred on the brain's bounding box.
+
+    Parameters
+    ----------
+    brain : Volume
+        bool.
+    config : IngestSection
+    from_reference : ndarray, (4, 4)
+        From the mask's world to the grid's.
 
     Raises
     ------
     CaseError
         If the brain does not fit.
     """
-    box = ndimage.find_objects(brain.array.astype(np.uint8))[0]
-    first = brain.affine @ [*(s.start for s in box), 1.0]
-    last = brain.affine @ [*(s.stop - 1 for s in box), 1.0]
-    x, y, z = (first[:3] + last[:3]) / 2
+    affine = from_reference @ brain.affine
+    surface = brain.array & ~ndimage.binary_erosion(brain.array)
+    world = affine[:3, :3] @ np.argwhere(surface).T + affine[:3, 3:]
+    x, y, z = (world.min(axis=1) + world.max(axis=1)) / 2
     grid = Grid(config.size_voxels, config.spacing_mm, (float(x), float(y), float(z)))
     half_mm = np.array(grid.shape) * grid.spacing_mm / 2
-    world = brain.affine[:3, :3] @ np.argwhere(brain.array).T + brain.affine[:3, 3:]
-    outside = (np.abs(world - np.array(grid.centre_mm)[:, None]) > half_mm[:, None]).any(axis=0).mean()
+    if (np.abs(world - np.array(grid.centre_mm)[:, None]) <= half_mm[:, None]).all():
+        return grid
+    inside = affine[:3, :3] @ np.argwhere(brain.array).T + affine[:3, 3:]
+    outside = (np.abs(inside - np.array(grid.centre_mm)[:, None]) > half_mm[:, None]).any(axis=0).mean()
     if outside > MAX_BRAIN_OUTSIDE:
         raise CaseError(
             f"{100 * outside:.1f}% of the brain outside the working grid of {grid.shape} voxels at {grid.spacing_mm} "
@@ -207,31 +262,3 @@ def scale_intensity(
         raise CaseError(f"{name} has no contrast within the brain; expected an image; check the scan")
     scaled = np.clip((array - low) / (high - low), 0, 1) * INTENSITY_MAX
     return np.where(brain, np.rint(scaled), 0).astype(np.int16)
-
-
-def build_sidecars(manifest: Manifest, config: IngestSection, tissue_reference: str) -> dict[str, dict[str, Any]]:
-    """Return the JSON sidecars: what was done, no header field of the source."""
-    low, high = config.intensity_percentiles
-    image = {
-        "Description": "Harmonised for training: oriented, resampled, scaled",
-        "SkullStripped": True,
-        "IntensityScaling": {
-            "Method": "linear within the brain mask, clipped",
-            "Percentiles": [low, high],
-            "Range": [0, INTENSITY_MAX],
-        },
-        "Resampling": {
-            "Orientation": "RAS",
-            "SpacingMillimetres": config.spacing_mm,
-            "Interpolation": "Gaussian against aliasing, then linear",
-        },
-    }
-    sidecars: dict[str, dict[str, Any]] = {name: dict(image) for name in manifest.modalities}
-    sidecars["tumor"] = {"Manual": True, "Resampling": "largest share of a voxel"}
-    sidecars["tissue"] = {
-        "Manual": False,
-        "Method": "hidden Markov random field (Zhang et al. 2001), tumour excluded",
-        "Reference": tissue_reference,
-        "Beta": config.tissue_smoothness,
-    }
-    return sidecars

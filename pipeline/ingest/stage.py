@@ -2,28 +2,20 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.attributes import describe_tumor
-from pipeline.cohort import (
-    Case,
-    digest_of,
-    digest_tree,
-    open_cohort,
-    write_case,
-    write_cohort_files,
-    write_tsv,
-)
+import numpy as np
+
+from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, write_cohort_files, write_tsv
 from pipeline.config import IngestSection
-from pipeline.errors import CaseError, DataError
-from pipeline.figures import case_picture, save_picture
+from pipeline.errors import ConfigError, DataError
+from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
+from pipeline.ingest.leakage import SamePerson, find_same_persons, merge_persons
 from pipeline.ingest.manifest import Manifest, load_manifest
-from pipeline.ingest.preprocess import preprocess_case
 from pipeline.ingest.pseudonym import load_key, pseudonym
 from pipeline.ingest.split import check_sides, read_split_file, split_persons
 from pipeline.parallel import map_cases
@@ -34,27 +26,11 @@ from pipeline.seeds import numpy_stream
 README = """# Ingested cohort: PRIVATE
 
 Real scans under pseudonyms, harmonised for training. Not for sharing: what may leave the building is in `release/`.
-`quarantine.tsv` lists the cases that were not used, with the reason. `figures/` holds a picture of each case.
+`quality.html` shows every case with its figures; `quarantine.tsv` lists the cases that were not used, with the reason;
+`same_person.tsv` the pairs of subjects that look like one person; `series.tsv` which DICOM series were chosen.
 """
-
-
-@dataclass(frozen=True)
-class IngestTask:
-    """One case to ingest, with all that its worker needs."""
-
-    case: SourceCase
-    subject: str
-    manifest: Manifest
-    config: IngestSection
-    out: Path
-
-
-@dataclass(frozen=True)
-class IngestOutcome:
-    """What became of a case: its row of participants.tsv, or the reason why it has none."""
-
-    row: dict[str, str] | None
-    reason: str = ""
+PHANTOMS = ".phantom"
+BESIDE_BIDS = ("done.json", "quarantine.tsv", "same_person.tsv", "series.tsv", "quality.tsv", "quality.html", "figures")
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -66,73 +42,103 @@ def run(context: StageContext) -> dict[str, Any]:
         If no case is found, fewer than ``ingest.min_cases`` persons have a usable scan, or a side of the split has
         too few of them.
     ConfigError
-        If the split file does not fit the source.
+        If the split file does not fit the source, or puts one person on two sides.
     """
     config = context.config.ingest
     manifest = load_manifest(config.manifest)
     key = load_key(config)
-    source, is_temporary = _source_folder(context, manifest)
+    source = _source_folder(context, manifest)
     cases = (discover_dicom if manifest.format == "dicom" else discover_nifti)(source, manifest)
     tasks = [
         IngestTask(case, pseudonym(key, manifest.name, case.subject), manifest, config, context.out) for case in cases
     ]
-    person_of = {case.subject: pseudonym(key, manifest.name, case.person) for case in cases}
+    persons = {case.subject: pseudonym(key, manifest.name, case.person) for case in cases}
     # Read first: a mistake in the table is better found before hours of preprocessing than behind them.
-    given = _read_given_split(config, cases, person_of)
+    given = _read_given_split(config, cases, persons)
     outcomes = map_cases(ingest_case, tasks, context.config.compute, "ingest")
-    if is_temporary:
-        shutil.rmtree(source)
-    rows = [outcome.row for outcome in outcomes if outcome.row is not None]
-    _write_quarantine(context.out, tasks, outcomes)
-    used = {task.subject: person_of[task.case.subject] for task, o in zip(tasks, outcomes, strict=True) if o.row}
-    n_persons = len(set(used.values()))
+    used = {task.subject: persons[task.case.subject] for task, o in zip(tasks, outcomes, strict=True) if not o.reason}
+    pairs = guard_against_leaks(context.out, used, outcomes, config)
+    merged = merge_persons(used, pairs)
+    _write_tables(context.out, tasks, outcomes, pairs)
+    n_persons = len(set(merged.values()))
     if n_persons < config.min_cases:
         raise DataError(_too_few(n_persons, config.min_cases, outcomes))
-    sides = given or split_persons(list(used.values()), config.split, numpy_stream(context.seed, "split"))
-    check_sides([sides[person] for person in set(used.values())])
-    participants = [_participant(row, used, sides) for row in rows]
+    sides = _sides(context, given, used, merged)
+    participants = [_participant(o.row, merged, sides) for o in outcomes if not o.reason]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
-    (context.out / ".bidsignore").write_text("done.json\nquarantine.tsv\nfigures\n", encoding="utf-8")
-    return _record(context, manifest, len(cases) - len(rows))
+    (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
+    for name in (PHANTOMS, OUTCOMES, ANATOMIES):
+        shutil.rmtree(context.out / name, ignore_errors=True)
+    return _record(context, manifest, len(tasks) - len(used), len(pairs))
 
 
 def _read_given_split(
-    config: IngestSection, cases: Sequence[SourceCase], person_of: Mapping[str, str]
+    config: IngestSection, cases: Sequence[SourceCase], persons: Mapping[str, str]
 ) -> dict[str, str] | None:
+    """Return the side of each person, from the split file; subjects may be listed, or persons."""
     if config.split_file is None:
         return None
-    return read_split_file(config.split_file, {c.subject: person_of[c.subject] for c in cases if not c.problem})
+    subjects = {case.subject: persons[case.subject] for case in cases if not case.problem}
+    by_person = {case.person: persons[case.subject] for case in cases if not case.problem}
+    return read_split_file(config.split_file, {**by_person, **subjects})
 
 
-def ingest_case(task: IngestTask) -> IngestOutcome:
-    """Preprocess and write one case with its picture; a case that cannot be used is an outcome, not an error."""
-    try:
-        data = preprocess_case(task.case, task.subject, task.manifest, task.config)
-    except CaseError as error:
-        return IngestOutcome(None, str(error))
-    write_case(task.out, data)
-    scheme = task.manifest.scheme
-    picture = case_picture(data.images, data.tumor_map, scheme.combine(data.tissue_map, data.tumor_map))
-    save_picture(picture, task.out / "figures" / f"sub-{task.subject}.png")
-    attributes = describe_tumor(data.tumor_map, data.affine, scheme).columns()
-    return IngestOutcome({"participant_id": f"sub-{task.subject}", "source": task.manifest.name, **attributes})
+def guard_against_leaks(
+    out: Path, used: Mapping[str, str], outcomes: Sequence[IngestOutcome], config: IngestSection
+) -> list[SamePerson]:
+    """Return the pairs of subjects under different persons that look like one; see :mod:`pipeline.ingest.leakage`."""
+    if not config.leakage_guard:
+        return []
+    pairs = []
+    for reference in sorted({o.reference for o in outcomes if not o.reason}):
+        # Only one modality's anatomies can be compared.
+        subjects = [o.row["participant_id"].removeprefix("sub-") for o in outcomes if o.reference == reference]
+        anatomies = {subject: np.load(out / ANATOMIES / f"{subject}.npy") for subject in subjects}
+        pairs += find_same_persons(anatomies, used, config.same_person_correlation)
+    if pairs:
+        say(f"      {len(pairs)} pairs of subjects look like one person: see same_person.tsv; they share a side")
+    return pairs
 
 
-def _source_folder(context: StageContext, manifest: Manifest) -> tuple[Path, bool]:
-    """Return the folder to read, and whether it is a temporary one; phantoms are written first, then read as any."""
+def _sides(
+    context: StageContext, given: Mapping[str, str] | None, used: Mapping[str, str], merged: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the side of each person, as merged by the guard."""
+    if given is None:
+        shares = context.config.ingest.split
+        sides = split_persons(list(merged.values()), shares, numpy_stream(context.seed, "split"))
+    else:
+        sides = {}
+        for subject, person in merged.items():
+            side = given[used[subject]]
+            if sides.setdefault(person, side) != side:
+                raise ConfigError(
+                    "ingest.split_file: two subjects that look like one person (cohort's same_person.tsv) on two "
+                    "sides; put them on one, or, if they are two persons, set ingest.leakage_guard to false"
+                )
+    check_sides([sides[person] for person in set(merged.values())])
+    return sides
+
+
+def _source_folder(context: StageContext, manifest: Manifest) -> Path:
+    """Return the folder to read; phantoms are written first, into a temporary one, then read as any."""
     config = context.config.ingest
     if config.source != "phantom":
-        return Path(config.source).resolve(), False
-    folder = context.out / ".phantom"
-    write = partial(
-        _write_phantom,
-        seed=context.config.run.seed,
-        spacing_mm=config.phantom_spacing_mm,
-        folder=folder,
-        file_format=manifest.format,
-    )
-    map_cases(write, range(1, config.phantom_cases + 1), context.config.compute, "phantoms")
-    return folder, True
+        return Path(config.source).resolve()
+    folder = context.out / PHANTOMS
+    mark = context.out / OUTCOMES / "phantoms"
+    if not mark.is_file():
+        write = partial(
+            _write_phantom,
+            seed=context.config.run.seed,
+            spacing_mm=config.phantom_spacing_mm,
+            folder=folder,
+            file_format=manifest.format,
+        )
+        map_cases(write, range(1, config.phantom_cases + 1), context.config.compute, "phantoms")
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    return folder
 
 
 def _write_phantom(
@@ -143,15 +149,27 @@ def _write_phantom(
     write_subject(make_subject(index, seed, spacing_mm), index, folder, file_format)
 
 
-def _write_quarantine(out: Path, tasks: Sequence[IngestTask], outcomes: Sequence[IngestOutcome]) -> None:
+def _write_tables(
+    out: Path, tasks: Sequence[IngestTask], outcomes: Sequence[IngestOutcome], pairs: Sequence[SamePerson]
+) -> None:
+    """Write what was not used, who looks like whom, and which series were chosen."""
     rows = [
         {"case_number": str(task.case.number), "pseudonym": task.subject, "reason": outcome.reason}
         for task, outcome in zip(tasks, outcomes, strict=True)
-        if outcome.row is None
+        if outcome.reason
     ]
     write_tsv(out / "quarantine.tsv", rows, ("case_number", "pseudonym", "reason"))
     for row in rows:
         say(f"      case {row['case_number']} quarantined: {row['reason']}")
+    alike = [{"first": p.first, "second": p.second, "correlation": f"{p.correlation:.3f}"} for p in pairs]
+    write_tsv(out / "same_person.tsv", alike, ("first", "second", "correlation"))
+    series = [
+        {"case_number": str(task.case.number), "pseudonym": task.subject, **choice.columns()}
+        for task in tasks
+        for choice in task.case.choices
+    ]
+    if series:
+        write_tsv(out / "series.tsv", series)
 
 
 def _too_few(n_usable: int, n_needed: int, outcomes: Sequence[IngestOutcome]) -> str:
@@ -170,7 +188,7 @@ def _participant(row: Mapping[str, str], person_of: Mapping[str, str], sides: Ma
     return {**head, **{key: value for key, value in row.items() if key not in head}}
 
 
-def _record(context: StageContext, manifest: Manifest, n_quarantined: int) -> dict[str, Any]:
+def _record(context: StageContext, manifest: Manifest, n_quarantined: int, n_pairs: int) -> dict[str, Any]:
     cohort = open_cohort(context.out)
     images = digest_of({k: v for k, v in digest_tree(context.out).items() if k.startswith("sub-")})
     shape = "x".join(map(str, cohort.shape))
@@ -178,7 +196,7 @@ def _record(context: StageContext, manifest: Manifest, n_quarantined: int) -> di
     context.tracker.dataset(manifest.name, images, profile)
     for number, case in enumerate(_largest(cohort.cases, 6)):
         context.tracker.image("cases", f"figures/sub-{case.subject}.png", number)
-    summary = {"cases": len(cohort.cases), "quarantined": n_quarantined}
+    summary = {"cases": len(cohort.cases), "quarantined": n_quarantined, "same_person_pairs": n_pairs}
     summary |= {side: len(cohort.split(side)) for side in ("train", "val", "test")}
     context.tracker.metrics({f"cases_{key}": float(value) for key, value in summary.items()})
     return summary

@@ -1,0 +1,88 @@
+"""One case of an ingest: preprocess, write, measure, draw; done once, also by an ingest that was cut off."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.attributes import describe_tumor
+from pipeline.cohort import write_case, write_json
+from pipeline.config import IngestSection
+from pipeline.errors import CaseError
+from pipeline.figures import case_picture, save_picture
+from pipeline.ingest.discover import SourceCase
+from pipeline.ingest.leakage import describe_anatomy
+from pipeline.ingest.manifest import Manifest
+from pipeline.ingest.preprocess import PreprocessedCase, preprocess_case
+from pipeline.ingest.quality import measure_quality
+
+# Both folders go when the stage is whole: what a killed ingest needs to go on, and what the guard compares.
+OUTCOMES, ANATOMIES = ".outcomes", ".anatomies"
+
+
+@dataclass(frozen=True)
+class IngestTask:
+    """One case to ingest, with all that its worker needs."""
+
+    case: SourceCase
+    subject: str
+    manifest: Manifest
+    config: IngestSection
+    out: Path
+
+
+@dataclass(frozen=True)
+class IngestOutcome:
+    """What became of a case.
+
+    Parameters
+    ----------
+    row : dict of str to str
+        Its row of participants.tsv; empty if it cannot be used.
+    reason : str
+        Why it cannot be used.
+    quality : dict of str to float
+        See :func:`pipeline.ingest.quality.measure_quality`.
+    reference : str
+        Modality that its anatomy was described by.
+    """
+
+    row: dict[str, str]
+    reason: str = ""
+    quality: dict[str, float] = field(default_factory=dict)
+    reference: str = ""
+
+
+def ingest_case(task: IngestTask) -> IngestOutcome:
+    """Ingest one case; one that cannot be used is an outcome, not an error, and one that is done is only read."""
+    mark = task.out / OUTCOMES / f"{task.subject}.json"
+    if mark.is_file():
+        return IngestOutcome(**json.loads(mark.read_text(encoding="utf-8")))
+    try:
+        found = preprocess_case(task.case, task.subject, task.manifest, task.config)
+    except CaseError as error:
+        outcome = IngestOutcome({}, str(error))
+    else:
+        outcome = _write(found, task)
+    # Renamed when whole: a mark torn by a kill would count as a finished case.
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    temporary = mark.with_suffix(".tmp")
+    write_json(temporary, asdict(outcome))
+    temporary.replace(mark)
+    return outcome
+
+
+def _write(found: PreprocessedCase, task: IngestTask) -> IngestOutcome:
+    data, scheme = found.data, task.manifest.scheme
+    write_case(task.out, data)
+    picture = case_picture(data.images, data.tumor_map, scheme.combine(data.tissue_map, data.tumor_map))
+    save_picture(picture, task.out / "figures" / f"sub-{task.subject}.png")
+    quality = measure_quality(found.scans, found.reached, found.brain, data.tumor_map, task.config.spacing_mm)
+    if task.config.leakage_guard:
+        path = task.out / ANATOMIES / f"{task.subject}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, describe_anatomy(data.images[found.reference], found.brain, data.affine))
+    attributes = describe_tumor(data.tumor_map, data.affine, scheme).columns()
+    row = {"participant_id": f"sub-{task.subject}", "source": task.manifest.name, **attributes}
+    return IngestOutcome(row, quality=quality, reference=found.reference)

@@ -1,0 +1,181 @@
+"""Label maps from DICOM: segmentation objects (SEG) by highdicom, contours (RTSTRUCT) by pydicom and scikit-image.
+
+References
+----------
+DICOM PS3.3, A.51 (Segmentation), A.19 (RT Structure Set), C.8.8.6 (ROI Contour).
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from pipeline.errors import CaseError
+from pipeline.ingest.dicom_read import read_header
+from pipeline.ingest.manifest import Manifest
+from pipeline.volumes import RAS_TO_LPS, Volume, to_ras
+
+# A contour lies in a slice if no point is farther from it than this share of the distance between slices.
+IN_SLICE_TOLERANCE = 0.3
+
+
+def referenced_series(path: Path) -> str:
+    """Return the UID of the series that a SEG or an RTSTRUCT was drawn on; empty if it does not say."""
+    try:
+        header = read_header(path, REFERENCE_TAGS)
+        return next(_series_uids(header), "")
+    except Exception:  # pydicom raises many types on files that break the standard; reading the labels will tell
+        return ""
+
+
+REFERENCE_TAGS = ("ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence")
+
+
+def _series_uids(header: Dataset) -> Iterator[str]:
+    for series in header.get("ReferencedSeriesSequence", []):
+        yield str(series.get("SeriesInstanceUID", ""))
+    for frame in header.get("ReferencedFrameOfReferenceSequence", []):
+        for study in frame.get("RTReferencedStudySequence", []):
+            for series in study.get("RTReferencedSeriesSequence", []):
+                yield str(series.get("SeriesInstanceUID", ""))
+
+
+def read_segmentation(path: Path, manifest: Manifest) -> Volume:
+    """Read a DICOM SEG.
+
+    Parameters
+    ----------
+    path : Path
+    manifest : Manifest
+        ``segments`` tells which segment label means which tumour class.
+
+    Returns
+    -------
+    Volume
+        uint8 tumour map in RAS, over the slices that hold segments only.
+
+    Raises
+    ------
+    CaseError
+        If it is unreadable, has no segment that the manifest names, or segments overlap.
+    """
+    import highdicom
+
+    try:
+        segmentation = highdicom.seg.segread(path)
+        descriptions = [segmentation.get_segment_description(n) for n in segmentation.segment_numbers]
+        volume = segmentation.get_volume(combine_segments=True, dtype=np.uint8)
+        image = volume.to_nibabel()
+    except Exception as error:  # highdicom and pydicom raise many types on files that break the standard
+        raise CaseError(
+            f"unreadable DICOM SEG ({type(error).__name__}); expected segments that do not overlap; export it anew"
+        ) from error
+    numbers: dict[str, list[int]] = {
+        name: [int(d.segment_number) for d in descriptions if re.search(rule, str(d.segment_label), re.IGNORECASE)]
+        for name, rule in manifest.segments.items()
+    }
+    if not any(numbers.values()):
+        raise CaseError("no segment that the manifest names; expected labels as in `segments:`; correct the manifest")
+    values = np.asarray(image.dataobj)
+    tumor = manifest.scheme.from_source(values, numbers)
+    return to_ras(Volume(tumor, np.asarray(image.affine, np.float64)))
+
+
+def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
+    """Read a DICOM RTSTRUCT: contours filled on the slices of the scan that they were drawn on.
+
+    A contour within another one of the same structure is a hole, as the standard has it.
+
+    Parameters
+    ----------
+    path : Path
+    manifest : Manifest
+        ``segments`` tells which structure's name means which tumour class; where classes overlap, the class that
+        comes later in the scheme wins.
+    scan : Volume
+        The scan, in RAS.
+
+    Returns
+    -------
+    Volume
+        uint8 tumour map on the scan's grid.
+
+    Raises
+    ------
+    CaseError
+        If it is unreadable, has no structure that the manifest names, or contours do not lie in the scan's slices.
+    """
+    try:
+        header = pydicom.dcmread(path)
+        contours = {name: list(_contours_of(header, rule)) for name, rule in manifest.segments.items()}
+    except Exception as error:  # pydicom raises many types on files that break the standard
+        raise CaseError(
+            f"unreadable DICOM RTSTRUCT ({type(error).__name__}); expected closed contours; export it anew"
+        ) from error
+    if not any(contours.values()):
+        raise CaseError("no structure that the manifest names; expected names as in `segments:`; correct the manifest")
+    values = manifest.scheme.tumor_values
+    tumor_map = np.zeros(scan.array.shape, np.uint8)
+    for name in manifest.scheme.tumor:
+        tumor_map[fill_contours(contours.get(name, []), scan)] = values[name]
+    return Volume(tumor_map, scan.affine)
+
+
+def _contours_of(header: Dataset, rule: str) -> Iterator[NDArray[np.float64]]:
+    """Yield the closed contours of the structures whose name fits: (n, 3), world millimetres, RAS+."""
+    numbers = {
+        int(roi.ROINumber)
+        for roi in header.StructureSetROISequence
+        if re.search(rule, str(roi.get("ROIName", "")), re.IGNORECASE)
+    }
+    for item in header.ROIContourSequence:
+        if int(item.ReferencedROINumber) not in numbers:
+            continue
+        for contour in item.get("ContourSequence", []):
+            if str(contour.ContourGeometricType).upper() == "CLOSED_PLANAR":
+                points = np.array(contour.ContourData, np.float64).reshape(-1, 3)
+                yield points @ RAS_TO_LPS[:3, :3]
+
+
+def fill_contours(contours: list[NDArray[np.float64]], scan: Volume) -> NDArray[np.bool_]:
+    """Fill contours on a scan's slices: (x, y, z), bool; a voxel is inside if its centre is.
+
+    Raises
+    ------
+    CaseError
+        If a contour does not lie in a slice, whichever axis the slices are counted along.
+    """
+    from skimage.draw import polygon2mask
+
+    mask = np.zeros(scan.array.shape, bool)
+    to_index = np.linalg.inv(scan.affine)
+    indices = [points @ to_index[:3, :3].T + to_index[:3, 3] for points in contours]
+    if not indices:
+        return mask
+    spreads = np.array([np.ptp(points, axis=0) for points in indices]).max(axis=0)
+    axis = int(np.argmin(spreads))
+    for points in indices:
+        place = float(points[:, axis].mean())
+        number = round(place)
+        if np.abs(points[:, axis] - number).max() > IN_SLICE_TOLERANCE or not 0 <= number < mask.shape[axis]:
+            raise CaseError("contours in no slice of the scan; expected the scan they were drawn on; see `tumor_on:`")
+        plane = [n for n in range(3) if n != axis]
+        shape = (mask.shape[plane[0]], mask.shape[plane[1]])
+        where = tuple(number if n == axis else slice(None) for n in range(3))
+        mask[where] ^= polygon2mask(shape, points[:, plane])
+    return mask
+
+
+def read_dicom_labels(path: Path, manifest: Manifest, images: Mapping[str, Volume], drawn_on: str) -> Volume:
+    """Read a label map from a SEG or an RTSTRUCT, whichever the file is; see the two functions above."""
+    try:
+        kind = str(read_header(path, ["Modality"]).get("Modality", ""))
+    except Exception as error:  # pydicom raises many types on files that break the standard
+        raise CaseError(f"unreadable DICOM labels ({type(error).__name__}); expected SEG or RTSTRUCT") from error
+    if kind == "RTSTRUCT":
+        return read_contours(path, manifest, images[drawn_on or next(iter(images))])
+    return read_segmentation(path, manifest)
