@@ -22,6 +22,7 @@ UInt8Array = NDArray[np.uint8]
 TISSUE_CLASSES = ("csf", "grey_matter", "white_matter")
 TUMOR_CLASSES = ("necrotic_core", "oedema", "enhancing")
 MODALITIES = ("t1", "t1ce", "t2", "flair")
+MODALITY_TITLES = {"t1": "T1", "t1ce": "T1 with contrast", "t2": "T2", "flair": "FLAIR"}
 REGION_CLASSES: dict[str, tuple[str, ...]] = {
     "WT": ("necrotic_core", "oedema", "enhancing"),
     "TC": ("necrotic_core", "enhancing"),
