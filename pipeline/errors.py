@@ -27,6 +27,10 @@ class CaseError(DataError):
     """One case cannot be used: it is quarantined with this message as the reason, the others go on."""
 
 
+class Unjudgeable(DataError):
+    """A file or a part of it cannot be judged by deid-check: it is counted with this message, the others go on."""
+
+
 class GateRefused(SynthcohortError):
     """The privacy gate refused to write a release."""
 
