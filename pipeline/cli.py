@@ -111,6 +111,23 @@ def verify(release: Annotated[Path, typer.Argument(metavar="RELEASE", help="Rele
     typer.echo(f"{release}: {result.n_files} files verified")
 
 
+@app.command(name="deid-check")
+def deid_check(path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file of any kind.")]) -> None:
+    """Look for what identifies a person, place or machine; says kind and place, never the value; exit code 3 if any."""
+    from pipeline.deid_check.scan import check_path
+
+    result = check_path(path)
+    for doubt in result.doubts:
+        typer.echo(f"not judged: {doubt.where}: {doubt.what}")
+    for finding in result.findings:
+        typer.echo(f"finding: {finding.where}: {finding.what}")
+    if result.n_findings > len(result.findings):
+        typer.echo(f"and {result.n_findings - len(result.findings)} more of the same kinds")
+    typer.echo(f"{result.n_findings} findings in {result.n_files} files; {result.not_judged} not judged")
+    if result.n_findings:
+        raise typer.Exit(3)
+
+
 @app.command()
 def sync(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
     """Send to MLflow what it has not got yet."""

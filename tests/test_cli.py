@@ -48,11 +48,11 @@ def test_importing_the_command_line_and_showing_help_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert result.stdout.rstrip().endswith("heavy: []")
-    for verb in ("run", *STAGES, "phantom", "status", "verify", "sync"):
+    for verb in ("run", *STAGES, "phantom", "status", "verify", "deid-check", "sync"):
         assert re.search(rf"\b{verb}\b", result.stdout), verb
 
 
-@pytest.mark.parametrize("verb", ["run", *STAGES, "phantom", "status", "verify", "sync"])
+@pytest.mark.parametrize("verb", ["run", *STAGES, "phantom", "status", "verify", "deid-check", "sync"])
 def test_each_verb_explains_itself(synthcohort, verb):
     code, out, _ = synthcohort(verb, "--help")
     assert code == 0
