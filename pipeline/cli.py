@@ -132,11 +132,15 @@ def deid_check(path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder
 def sync(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]) -> None:
     """Send to MLflow what it has not got yet."""
     from pipeline.config import load_config
+    from pipeline.runner import lock_run
     from pipeline.tracking import sync_journal
 
     config = load_config(folder / "config.yaml")
-    if not sync_journal(folder, config.tracking):
-        raise SynthcohortError("MLflow is not reachable; expected the server of tracking.uri; start it and sync again")
+    with lock_run(folder):
+        if not sync_journal(folder, config.tracking):
+            raise SynthcohortError(
+                "MLflow did not take all of it; expected the server of tracking.uri; start it and sync again"
+            )
     typer.echo(f"{folder}: MLflow has everything")
 
 

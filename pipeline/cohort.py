@@ -128,6 +128,13 @@ class Cohort:
             first.setdefault(case.person, case)
         return tuple(first.values())
 
+    def persons(self, *names: str) -> tuple[tuple[Case, ...], ...]:
+        """Return all cases of each person on the named sides: for attacks, which may use any scan of a person."""
+        cases: dict[str, list[Case]] = {}
+        for case in self.split(*names):
+            cases.setdefault(case.person, []).append(case)
+        return tuple(tuple(scans) for scans in cases.values())
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the working grid."""

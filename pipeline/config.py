@@ -5,6 +5,7 @@ Defaults are those of a real data set; the presets in ``configs/`` say what they
 
 import difflib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -25,7 +26,7 @@ Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 class Section(BaseModel):
     """Base of all sections: immutable, closed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSection(Section):
@@ -60,7 +61,7 @@ class IngestSection(Section):
     split: SplitShares = SplitShares()
     spacing_mm: PositiveFloat = Field(1.0, description="Isotropic spacing of the working grid, mm.")
     size_voxels: Shape = Field((160, 192, 160), description="Shape of the working grid, voxels along x, y, z.")
-    min_cases: Annotated[int, Field(ge=4)] = Field(
+    min_cases: Annotated[int, Field(ge=5)] = Field(
         6, description="Fewer persons with a usable scan than this: the stage fails."
     )
     min_slices: PositiveInt = Field(16, description="A volume with fewer slices is no brain and is refused.")
@@ -221,7 +222,7 @@ class TrackingSection(Section):
 
 
 class ComputeSection(Section):
-    """Where the work runs. Never changes results, but for `precision`."""
+    """Where the work runs. On CPUs nothing here but `precision` changes results; a GPU sums in another order."""
 
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the trainings.")
     devices: PositiveInt = Field(1, description="Devices of a training, per node; one so far.")
@@ -341,7 +342,10 @@ def flatten_config(config: RunConfig) -> dict[str, str]:
     """
     flat = dict(_flatten("", config.model_dump(mode="json")))
     shown = {key: text for key, text in flat.items() if key not in NOT_TRACKED and text not in ("", "None")}
-    return {key: _digest_path(text) if key in PATH_VALUED else text for key, text in shown.items()}
+    return {
+        key: _digest_path(text) if key in PATH_VALUED and not _is_name(key, text) else text
+        for key, text in shown.items()
+    }
 
 
 NOT_TRACKED = frozenset({"tracking.uri", "export.contact"})
@@ -350,10 +354,15 @@ PATH_VALUED = frozenset(
 )
 
 
+def _is_name(key: str, text: str) -> bool:
+    """Tell whether a value is a word of the product's own: the built-in cohort, a shipped manifest, this machine."""
+    if key == "ingest.manifest":
+        return re.fullmatch(r"[a-z0-9-]+", text) is not None and not Path(text).exists()
+    return (key, text) in {("ingest.source", "phantom"), ("compute.scheduler", "local")}
+
+
 def _digest_path(text: str) -> str:
-    """Return a path or an address as a digest; a plain name, such as a shipped manifest's, as it is."""
-    if not any(sign in text for sign in "/\\.:"):
-        return text
+    """Return a path or an address as a digest."""
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

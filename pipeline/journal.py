@@ -17,22 +17,29 @@ class Journal:
     Parameters
     ----------
     path : Path
-        ``journal.jsonl``; made on the first event. A last line torn by a kill is cut off.
+        ``journal.jsonl``; made on the first event.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_file():
-            content = path.read_bytes()
+
+    def cut_torn_line(self) -> None:
+        """Cut off a last line that a kill has torn; only who holds the run folder may."""
+        if self.path.is_file():
+            content = self.path.read_bytes()
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
-                os.truncate(path, whole)
+                os.truncate(self.path, whole)
 
     def append(self, event: str, stage: str, **fields: object) -> None:
         """Write one event with the current time in milliseconds."""
         line = json.dumps({"time": int(time.time() * 1000), "stage": stage, "event": event, **fields})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        # In one piece: who reads meanwhile must not see half a line.
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(file, f"{line}\n".encode())
+        finally:
+            os.close(file)
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, Event]]:
         """Yield each whole event from a byte offset on, with the offset behind it."""

@@ -14,6 +14,7 @@ FOLDERS = {
 }
 STAGES = tuple(FOLDERS)
 DONE_FILE = "done.json"
+RECORD_KEYS = frozenset({"fingerprint", "upstream", "summary", "digest", "files", "code", "finished", "seconds"})
 # What a stage folder under its temporary name is being made for.
 FINGERPRINT_FILE = "fingerprint.txt"
 
@@ -26,10 +27,10 @@ def partial_folder(run_dir: Path, stage: str) -> Path:
 def read_done(folder: Path) -> dict[str, Any] | None:
     """Return the content of a stage folder's ``done.json``, or None if the stage is not finished."""
     try:
-        done: dict[str, Any] = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        done = json.loads((folder / DONE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return done
+    return done if isinstance(done, dict) and done.keys() >= RECORD_KEYS else None
 
 
 def describe_summary(summary: dict[str, Any]) -> str:

@@ -114,12 +114,18 @@ def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
     text = (
         f"<p>{summary['cases']} cases are used: {summary['train']} to train the generator, {summary['val']} "
         f"for choices, {summary['test']} kept aside for attacks and tests. "
-        f"{summary['quarantined']} could not be used.</p>"
+        f"{summary['quarantined']} could not be used. Figures of every case, and what stands out: "
+        '<a href="cohort/quality.html">cohort/quality.html</a>.</p>'
     )
+    if summary["same_person_pairs"]:
+        text += (
+            f"<p>{summary['same_person_pairs']} pairs of subjects look like one person under two identifiers; they "
+            "share a side of the split. The quality page lists them.</p>"
+        )
     quarantined = read_tsv(folder / "quarantine.tsv")
     rows = [(row["case_number"], row["reason"]) for row in quarantined]
     table = make_table(("case in the source", "why it is not used"), rows) if rows else ""
-    pictures = _case_pictures(folder, "Real case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
+    pictures = _case_pictures(folder, "Real case: T1, T1 with contrast, T2, FLAIR; outlines of tumour and brain mask")
     return text + table + pictures
 
 

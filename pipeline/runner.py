@@ -8,7 +8,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -33,7 +33,7 @@ UPSTREAM = {
     "export": ("ingest", "train", "generate", "audit", "evaluate"),
 }
 # What else of the config decides a stage's outputs, beside its own section.
-EXTRA_SECTIONS = {"audit": ("train", "generate"), "ingest": ()}
+EXTRA_SECTIONS = {"audit": ("train", "generate")}
 # Stages that go on from what a killed attempt left; the others start anew.
 RESUMABLE = frozenset({"ingest", "train", "audit", "evaluate"})
 # Whose code a stage runs, beside the modules that all share: a change in one stage does not make the others run again.
@@ -46,6 +46,7 @@ STAGE_CODE = {
     "export": ("export",),
 }
 SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})
+MANY_FILES = 10_240
 Summary = dict[str, Any]
 
 
@@ -84,8 +85,11 @@ class StageContext:
 def _raise_file_limit() -> None:
     """Allow as many open files as the system lets us: each memory-mapped image of a cohort is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Where there is said to be no limit, as on macOS, the system has one all the same.
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: str = STAGES[-1]) -> None:
@@ -110,10 +114,15 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
     """
     selected = select_stages(first, last)
     _make_key(config)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise ConfigError(f"--out {run_dir} is a file; expected a run folder; name another one")
     run_dir.mkdir(parents=True, exist_ok=True)
     _raise_file_limit()
-    with _lock(run_dir):
-        plan = plan_stages(config, run_dir)
+    with lock_run(run_dir):
+        fingerprints = {stage: item.fingerprint for stage, item in plan_stages(config, run_dir).items()}
+        for stage, value in fingerprints.items():
+            _finish_renaming(run_dir, stage, value)
+        plan = _compare(run_dir, fingerprints)
         for stage in STAGES[: STAGES.index(first)]:
             if not plan[stage].holds:
                 raise ConfigError(
@@ -132,7 +141,7 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
                 for stage in selected:
                     _run_or_keep(plan[stage], config, run_dir, tracking)
             finally:
-                _write_report(config, run_dir, tracking)
+                _write_report(run_dir, fingerprints, tracking)
 
 
 def _make_key(config: RunConfig) -> None:
@@ -143,7 +152,7 @@ def _make_key(config: RunConfig) -> None:
 
 
 @contextmanager
-def _lock(run_dir: Path) -> Iterator[None]:
+def lock_run(run_dir: Path) -> Iterator[None]:
     """Hold the run folder against a second run in it; the system lets go when the process ends, however it ends."""
     with (run_dir / ".lock").open("w") as file:
         try:
@@ -175,14 +184,32 @@ class StagePlan:
 
 def plan_stages(config: RunConfig, run_dir: Path) -> dict[str, StagePlan]:
     """Compute the fingerprint of each stage and compare it with what is on disk."""
-    plans: dict[str, StagePlan] = {}
+    fingerprints: dict[str, str] = {}
     for stage in STAGES:
-        upstream = {name: plans[name].fingerprint for name in UPSTREAM[stage]}
-        value = fingerprint(stage, config, upstream)
+        upstream = {name: fingerprints[name] for name in UPSTREAM[stage]}
+        fingerprints[stage] = fingerprint(stage, config, upstream)
+    return _compare(run_dir, fingerprints)
+
+
+def _compare(run_dir: Path, fingerprints: Mapping[str, str]) -> dict[str, StagePlan]:
+    """Tell which stages hold: their own fingerprint, and made from just the folders upstream that are there now."""
+    plans: dict[str, StagePlan] = {}
+    for stage, value in fingerprints.items():
         done = read_done(run_dir / FOLDERS[stage])
-        holds = done is not None and done["fingerprint"] == value and all(plans[name].holds for name in UPSTREAM[stage])
+        holds = (
+            done is not None
+            and done["fingerprint"] == value
+            and all(plans[name].holds for name in UPSTREAM[stage])
+            and done["upstream"] == _digests_upstream(run_dir, stage)
+        )
         plans[stage] = StagePlan(stage, value, holds)
     return plans
+
+
+def _digests_upstream(run_dir: Path, stage: str) -> dict[str, str]:
+    """Return the digests of the folders that a stage reads: on a GPU a training done again gives other bytes."""
+    records = {name: read_done(run_dir / FOLDERS[name]) for name in UPSTREAM[stage]}
+    return {name: record["digest"] for name, record in records.items() if record is not None}
 
 
 def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> str:
@@ -232,9 +259,8 @@ def load_stage(stage: str) -> Callable[[StageContext], Summary]:
 def _run_or_keep(plan: StagePlan, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
     """Run a stage unless its result holds; the stages before it do."""
     done = read_done(run_dir / FOLDERS[plan.stage])
-    if done is None or done["fingerprint"] != plan.fingerprint:
-        done = _finish_renaming(run_dir, plan)
-    if done is None:
+    upstream = _digests_upstream(run_dir, plan.stage)
+    if done is None or done["fingerprint"] != plan.fingerprint or done["upstream"] != upstream:
         _run_stage(plan, config, run_dir, tracking)
         return
     _say_skipped(plan.stage)
@@ -255,6 +281,7 @@ def _run_stage(plan: StagePlan, config: RunConfig, run_dir: Path, tracking: Trac
         status = "refused" if isinstance(error, GateRefused) else "failed"
         if status == "refused":
             _withdraw_release(run_dir)
+            shutil.rmtree(out)
         tracking.end_stage(stage, status, {})
         raise
     _finish(plan, out, run_dir / FOLDERS[stage], summary, time.monotonic() - started)
@@ -295,6 +322,7 @@ def _finish(plan: StagePlan, out: Path, target: Path, summary: Summary, seconds:
     checksums = digest_tree(out)
     record = {
         "fingerprint": plan.fingerprint,
+        "upstream": _digests_upstream(target.parent, plan.stage),
         "summary": summary,
         "digest": digest_of(checksums),
         "files": checksums,
@@ -306,14 +334,12 @@ def _finish(plan: StagePlan, out: Path, target: Path, summary: Summary, seconds:
     _rename(out, target)
 
 
-def _finish_renaming(run_dir: Path, plan: StagePlan) -> dict[str, Any] | None:
-    """Rename a whole result that a kill left under its temporary name; return its record, None if there was none."""
-    out = partial_folder(run_dir, plan.stage)
+def _finish_renaming(run_dir: Path, stage: str, value: str) -> None:
+    """Rename a whole result that a kill left under its temporary name."""
+    out = partial_folder(run_dir, stage)
     done = read_done(out)
-    if done is None or done["fingerprint"] != plan.fingerprint:
-        return None
-    _rename(out, run_dir / FOLDERS[plan.stage])
-    return done
+    if done is not None and done["fingerprint"] == value:
+        _rename(out, run_dir / FOLDERS[stage])
 
 
 def _rename(out: Path, target: Path) -> None:
@@ -325,14 +351,13 @@ def _rename(out: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_report(config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
-    """Write the report of what holds; a file that cannot be shown must not hide why a stage stopped."""
+def _write_report(run_dir: Path, fingerprints: Mapping[str, str], tracking: Tracking) -> None:
+    """Write the report of what holds."""
     from pipeline.report import write_report
 
-    current = {stage for stage, plan in plan_stages(config, run_dir).items() if plan.holds}
     try:
-        path = write_report(run_dir, current)
-    except (OSError, ValueError, KeyError) as error:
+        path = write_report(run_dir, {stage for stage, plan in _compare(run_dir, fingerprints).items() if plan.holds})
+    except Exception as error:  # whatever a damaged file brings about: it must not hide why a stage stopped
         say(f"      no report: a stage's files are damaged ({type(error).__name__}); run that stage again")
         return
     tracking.report(path)

@@ -80,6 +80,7 @@ class Tracking:
 
     def __init__(self, run_dir: Path, config: TrackingSection, parameters: Mapping[str, str]) -> None:
         self._journal = Journal(run_dir / JOURNAL)
+        self._journal.cut_torn_line()
         self._sink = MlflowSink(run_dir, config) if config.uri != "none" else None
         self._parameters = dict(parameters)
         self._run_dir = run_dir
@@ -111,10 +112,12 @@ class Tracking:
                 last_steps.update(dict.fromkeys(event["values"], event["step"]))
             elif event["event"] == "image":
                 last_steps[f"image:{event['key']}"] = event["step"]
+        parameters = {k: v for k, v in self._parameters.items() if k.startswith(f"{stage}.")}
         if not going_on:
             last_steps.clear()
-            parameters = {k: v for k, v in self._parameters.items() if k.startswith(f"{stage}.")}
-            self.append("stage_start", stage, fingerprint=fingerprint, code=code, parameters=parameters)
+        # One that goes on has its run already, unless a parameter that decides nothing has begun a new parent.
+        kind = "stage_resumed" if going_on else "stage_start"
+        self.append(kind, stage, fingerprint=fingerprint, code=code, parameters=parameters)
         return StageTracker(self, stage, last_steps)
 
     def end_stage(self, stage: str, status: str, summary: Mapping[str, Any]) -> None:
@@ -175,12 +178,14 @@ class MlflowSink:
     def send(self, journal: Journal) -> bool:
         """Send every new event; return False if MLflow could not be reached (the state stays where it was)."""
         state = self._load_state()
-        pending = list(journal.events(state["offset"]))
-        if not pending:
+        if not any(True for _ in journal.events(state["offset"])):
             return True
         try:
             self._connect()
-            self._send_events(pending, state)
+            if state["parent"] and not self._knows(state["parent"]):
+                # The store was deleted, or this is a copy of a run: everything is sent anew.
+                state = self._new_state()
+            self._send_events(list(journal.events(state["offset"])), state)
         except (
             Exception
         ) as error:  # MLflow, its HTTP client and its data base raise a hundred types; none may stop a run
@@ -196,8 +201,25 @@ class MlflowSink:
         except (OSError, json.JSONDecodeError):
             state = {}
         if state.get("experiment") != self._config.experiment or state.get("uri") != self._config.uri:
-            state = {"experiment": self._config.experiment, "uri": self._config.uri, "offset": 0}
-        return {"parent": "", "parameters": {}, "children": {}, **state}
+            return self._new_state()
+        return {**self._new_state(), **state}
+
+    def _new_state(self) -> dict[str, Any]:
+        place = {"experiment": self._config.experiment, "uri": self._config.uri}
+        return {**place, "offset": 0, "parent": "", "parameters": {}, "children": {}}
+
+    def _knows(self, run_id: str) -> bool:
+        """Tell whether the server has a run, raise if the server is not there."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return False
+            raise
+        return True
 
     def _save_state(self, state: dict[str, Any]) -> None:
         temporary = self._state_path.with_suffix(".tmp")
@@ -261,7 +283,7 @@ class MlflowSink:
         kind, stage = event["event"], event["stage"]
         if kind == "run_start":
             self._start_parent(event, state)
-        elif kind in ("stage_start", "stage_kept"):
+        elif kind in ("stage_start", "stage_resumed", "stage_kept"):
             self._start_child(event, state)
         elif kind == "stage_end":
             self._end_child(state, event)
@@ -300,6 +322,8 @@ class MlflowSink:
 
     def _start_child(self, event: Event, state: dict[str, Any]) -> None:
         stage = event["stage"]
+        if event["event"] == "stage_resumed" and stage in state["children"]:
+            return
         if event["event"] == "stage_kept" and stage in state["children"]:
             # A kill may have come between the stage's end and its record.
             if self._client.get_run(state["children"][stage]).info.status == "RUNNING":
@@ -311,7 +335,7 @@ class MlflowSink:
         self._end_if_running(state["children"].get(stage, ""), event["time"])
         run_id = self._create_run(state, stage, event["time"], tags)
         state["children"][stage] = run_id
-        if event["event"] == "stage_start":
+        if event["event"] != "stage_kept":
             self._log_parameters(run_id, event["parameters"])
             return
         self._client.set_tag(run_id, "kept", "true")

@@ -88,6 +88,7 @@ def export(run_dir, reason="", **options):
         summary = run(context)
     (out / "fingerprint.txt").unlink()
     files = digest_tree(out)
-    record = {"fingerprint": "f" * 64, "summary": summary, "digest": digest_of(files), "files": files, "code": "1+c"}
+    record = {"fingerprint": "f" * 64, "summary": summary, "digest": digest_of(files), "files": files}
+    record |= {"upstream": {"audit": "a" * 64}, "code": f"0.1.0.dev0+{'c' * 12}"}
     write_json(out / "done.json", {**record, "finished": "2026-01-01T00:00:00+00:00", "seconds": 1.0})
     return out, summary

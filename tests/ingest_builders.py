@@ -17,7 +17,7 @@ def ingest(source, run_dir, workers=1, **settings):
     """Run the stage on a source; return the cohort's folder."""
     key_file = Path(run_dir).parent / "pseudonym.key"
     key_file.write_bytes(KEY)
-    section = {"manifest": "brats2021", "min_cases": 4, "source": str(source), "key_file": str(key_file)}
+    section = {"manifest": "brats2021", "min_cases": 5, "source": str(source), "key_file": str(key_file)}
     content = {
         **TINY,
         "ingest": {**TINY["ingest"], **section, **settings},

@@ -12,7 +12,7 @@ from audit_builders import config_of, reference_of, release_of
 from numpy.typing import NDArray
 
 from pipeline.audit import stage
-from pipeline.audit.targets import Reference, Release
+from pipeline.audit.targets import Reference, Release, score_persons
 from pipeline.cohort import Case, Cohort, digest_file, digest_of, digest_tree, open_cohort, read_tsv, write_tsv
 from pipeline.errors import DataError
 from pipeline.runner import StageContext
@@ -27,18 +27,27 @@ def test_attacks_never_learn_who_is_a_member(cohort: Cohort, honest: Cohort, mon
         return np.array([float(int(case.subject, 16)) for case in targets])
 
     monkeypatch.setattr(stage, "ATTACKS", {"spy": spy})
-    members, others = cohort.split("train")[::-1], cohort.split("test")
+    members, others = cohort.persons("train")[::-1], cohort.persons("test")
     outcome = stage.attack_target(members, others, release_of(honest), reference_of(cohort))[0]
     assert {(case.split, case.source, len(case.attributes)) for case in seen[0]} == {("n/a", "n/a", 0)}
-    assert [case.subject for case in seen[0]] == sorted(case.subject for case in (*members, *others))
+    assert [case.subject for case in seen[0]] == sorted(cases[0].subject for cases in (*members, *others))
     # Scores find their way back to the persons in the callers' order.
-    assert outcome.member.tolist() == [float(int(case.subject, 16)) for case in members]
-    assert outcome.nonmember.tolist() == [float(int(case.subject, 16)) for case in others]
+    assert outcome.member.tolist() == [float(int(cases[0].subject, 16)) for cases in members]
+    assert outcome.nonmember.tolist() == [float(int(cases[0].subject, 16)) for cases in others]
+
+
+def test_a_person_is_scored_by_the_most_telling_of_his_scans(cohort: Cohort, honest: Cohort) -> None:
+    def by_name(targets: Sequence[Case], release: Release, reference: Reference) -> NDArray[np.float64]:
+        return np.array([float(int(case.subject, 16)) for case in targets])
+
+    a, b, c, d = cohort.cases[:4]
+    scores = score_persons(by_name, [(a, d), (c, b)], release_of(honest), reference_of(cohort))
+    assert scores.tolist() == [float(int(case.subject, 16)) for case in (d, c)]
 
 
 def test_a_person_on_both_sides_is_refused(cohort: Cohort, honest: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "ATTACKS", {"any": lambda targets, *_: np.zeros(len(targets))})
-    members, others = cohort.split("train"), cohort.split("test")
+    members, others = cohort.persons("train"), cohort.persons("test")
     with pytest.raises(DataError, match="a person on both sides"):
         stage.attack_target(members, (*others, members[0]), release_of(honest), reference_of(cohort))
 

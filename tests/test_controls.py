@@ -38,7 +38,7 @@ def test_permuted_control_misbehaves_only_where_permutations_are_off_one_half() 
 def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(
     cohort: Cohort, honest: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sides = cohort.split("train"), cohort.split("test")
+    sides = cohort.persons("train"), cohort.persons("test")
     control = planted_copies(*sides, release_of(honest), reference_of(cohort), 0.2)
     assert control.behaved
     assert control.curve is not None
@@ -57,7 +57,7 @@ def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(
 def test_planted_memory_is_seen_and_a_blind_attack_is_told(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = open_cohort(run_dir / "cohort")
     release = Release(open_cohort(run_dir / "synthetic"), load_generator(run_dir / "model"))
-    members, reference = made.split("train"), reference_of(made)
+    members, reference = made.persons("train"), reference_of(made)
     clean = reconstruction.reconstruction(made.split("test"), release, reference)
     assert planted_memory(members, clean, release, reference, 0.2).behaved
     # A generator that moves away from what it remembers is worse on those persons: the attack must not call them in.

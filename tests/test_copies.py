@@ -13,7 +13,7 @@ from pipeline.cohort import Cohort
 def test_near_duplicates_of_members_are_found_and_honest_scans_are_none(
     cohort: Cohort, honest: Cohort, leaking: Cohort
 ) -> None:
-    sides = cohort.split("train"), cohort.split("test")
+    sides = cohort.persons("train"), cohort.persons("test")
     clean = find_copies(*sides, release_of(honest), reference_of(cohort))
     assert clean.n_near_duplicates == 0
     assert clean.excess_p == 1.0
@@ -24,6 +24,17 @@ def test_near_duplicates_of_members_are_found_and_honest_scans_are_none(
     for finding in (clean, planted):
         assert finding.recall >= 0.75
         assert finding.false_alarms == 0.0
+
+
+def test_a_copy_of_any_scan_of_a_person_is_found(cohort: Cohort, leaking: Cohort) -> None:
+    scans = cohort.split("train")
+    # Persons with two scans each: whichever was copied, the person is found, and both copies are.
+    pairs = list(zip(scans[::2], scans[1::2], strict=True))
+    others = cohort.persons("test")[: len(pairs)]
+    found = find_copies(pairs, others, release_of(leaking), reference_of(cohort))
+    assert found.n_near_duplicates == N_MEMBERS
+    first = find_copies([cases[:1] for cases in pairs], others, release_of(leaking), reference_of(cohort))
+    assert first.n_near_duplicates == N_MEMBERS // 2
 
 
 @pytest.mark.parametrize("spacing_mm", [1.0, 4.0])

@@ -37,7 +37,7 @@ def ingest(source, run_dir, manifest):
     key_file = run_dir.parent / "key"
     key_file.parent.mkdir(exist_ok=True)
     key_file.write_bytes(PHANTOM_KEY)
-    section = {"source": str(source), "manifest": manifest, "min_cases": 4, "key_file": str(key_file)}
+    section = {"source": str(source), "manifest": manifest, "min_cases": 5, "key_file": str(key_file)}
     run_stages(parse_config({**TINY, "ingest": {**TINY["ingest"], **section}}, "tests"), run_dir, last="ingest")
     return run_dir / "cohort"
 

@@ -167,7 +167,7 @@ def test_with_too_few_usable_cases_the_stage_fails_with_the_reasons(tmp_path):
     source = write_source(tmp_path / "Hospital_Secret", 5)
     truncate(source, 1)
     change(file_of(source, 3, "seg"), np.zeros_like)
-    with pytest.raises(DataError, match="3 persons with a usable scan, of 5 cases; expected at least 4") as caught:
+    with pytest.raises(DataError, match="3 persons with a usable scan, of 5 cases; expected at least 5") as caught:
         ingest(source, tmp_path / "run")
     message = str(caught.value)
     assert "unreadable NIfTI file" in message

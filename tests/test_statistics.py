@@ -219,8 +219,9 @@ def test_epsilon_is_zero_without_a_leak_and_what_could_be_shown_is_known() -> No
     assert epsilon_lower_bound(np.arange(11.0), np.arange(11.0), 0.05)[1] == pytest.approx(0.920, abs=2e-3)
 
 
-def test_epsilon_of_a_full_leak_is_all_that_could_be_shown() -> None:
-    member, nonmember = np.arange(24.0) + 100, np.arange(24.0)
+@pytest.mark.parametrize(("n_members", "n_others"), [(24, 24), (24, 10), (60, 25), (10, 40)])
+def test_epsilon_of_a_full_leak_is_all_that_could_be_shown(n_members: int, n_others: int) -> None:
+    member, nonmember = np.arange(float(n_members)) + 100, np.arange(float(n_others))
     lower, resolvable = epsilon_lower_bound(member, nonmember, 0.05)
     assert lower == pytest.approx(resolvable)
     # The sign is fixed beforehand: turned after the fact it would be a second test at the same level.

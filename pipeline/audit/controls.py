@@ -16,7 +16,7 @@ from pipeline.audit.embedding import read_case
 from pipeline.audit.nearest_neighbour import nearest_neighbour
 from pipeline.audit.reconstruction import reconstruction
 from pipeline.audit.statistics import auc, permutation_aucs, permutation_p
-from pipeline.audit.targets import Reference, Release, Targets, unlabelled
+from pipeline.audit.targets import Persons, Reference, Release, Targets, score_persons, unlabelled
 from pipeline.cohort import INTENSITY_MAX, Case, CaseData, write_case
 from pipeline.config import AuditSection
 from pipeline.seeds import numpy_stream
@@ -113,7 +113,7 @@ def untouched_patients(
 
 
 def planted_copies(
-    members: Targets, nonmembers: Targets, release: Release, reference: Reference, share: float
+    members: Persons, nonmembers: Persons, release: Release, reference: Reference, share: float
 ) -> Control:
     """Plant copies of some members among the synthetic scans: the nearest-neighbour attack must see them.
 
@@ -125,13 +125,14 @@ def planted_copies(
     with tempfile.TemporaryDirectory(prefix="synthcohort-") as folder:
         planted = [_write_copy(case, Path(folder), reference, synthetic.spacing_mm, stream) for case in chosen]
         leaking = Release(replace(synthetic, cases=(*synthetic.cases, *planted)), release.generator)
-        scores = nearest_neighbour(unlabelled((*chosen, *nonmembers)), leaking, reference)
+        targets = [*((case,) for case in chosen), *nonmembers]
+        scores = score_persons(nearest_neighbour, targets, leaking, reference)
     title = f"copies of {len(chosen)} members planted among the synthetic scans"
     return _judge_planted("planted-copies", title, scores[: len(chosen)], scores[len(chosen) :])
 
 
 def planted_memory(
-    members: Targets, clean: NDArray[np.float64], release: Release, reference: Reference, share: float
+    members: Persons, clean: NDArray[np.float64], release: Release, reference: Reference, share: float
 ) -> Control:
     """Give the generator a memory of some members: the reconstruction attack must see it.
 
@@ -195,9 +196,10 @@ def _key(code: NDArray[np.float32]) -> bytes:
     return np.packbits(code > 0).tobytes()
 
 
-def _choose(members: Targets, share: float, stream: np.random.Generator) -> list[Case]:
+def _choose(members: Persons, share: float, stream: np.random.Generator) -> list[Case]:
+    """Draw some persons; of each, the first scan is planted."""
     n_planted = min(len(members), max(MIN_PLANTED, round(share * len(members))))
-    return [members[int(i)] for i in stream.choice(len(members), n_planted, replace=False)]
+    return [members[int(i)][0] for i in stream.choice(len(members), n_planted, replace=False)]
 
 
 def _write_copy(case: Case, folder: Path, reference: Reference, spacing_mm: float, stream: np.random.Generator) -> Case:

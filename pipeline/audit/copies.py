@@ -12,7 +12,7 @@ from scipy import ndimage, stats
 
 from pipeline.audit.embedding import embed_scan, mirror_scan, read_case
 from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets
-from pipeline.audit.targets import Reference, Release, Targets
+from pipeline.audit.targets import Persons, Reference, Release
 from pipeline.cohort import Case
 from pipeline.progress import progress
 from pipeline.seeds import numpy_stream
@@ -46,12 +46,13 @@ class CopyFinding:
     threshold: float
 
 
-def find_copies(members: Targets, nonmembers: Targets, release: Release, reference: Reference) -> CopyFinding:
+def find_copies(members: Persons, nonmembers: Persons, release: Release, reference: Reference) -> CopyFinding:
     """Search the released scans for near-duplicates of patients.
 
     Parameters
     ----------
-    members, nonmembers : sequence of Case
+    members, nonmembers : sequence of tuple of Case
+        All scans of each person.
     release : Release
     reference : Reference
         Val patients: copies are constructed from them.
@@ -68,11 +69,14 @@ def find_copies(members: Targets, nonmembers: Targets, release: Release, referen
     copies = np.array(constructed)
     fixing, testing = _halves(len(reference.cases))
     threshold = float((np.quantile(copies[fixing], 0.05) + honest[fixing].max()) / 2)
-    member_best = embed_targets(members, release, reference) @ synthetic.T
-    nonmember_best = (embed_targets(nonmembers, release, reference) @ synthetic.T).max(axis=1)
-    near = (member_best >= threshold).any(axis=0).reshape(len(release.synthetic.cases), 2).any(axis=1)
-    stream = numpy_stream(reference.seed, "copies")
-    excess_p = _excess(member_best.max(axis=1) >= threshold, nonmember_best >= threshold, stream)
+    is_near = [
+        [embed_targets(cases, release, reference) @ synthetic.T >= threshold for cases in persons]
+        for persons in (members, nonmembers)
+    ]
+    near = np.any([hits.any(axis=0) for hits in is_near[0]], axis=0)
+    near = near.reshape(len(release.synthetic.cases), 2).any(axis=1)
+    found = [np.array([bool(hits.any()) for hits in side]) for side in is_near]
+    excess_p = _excess(found[0], found[1], numpy_stream(reference.seed, "copies"))
     return CopyFinding(
         int(near.sum()),
         excess_p,

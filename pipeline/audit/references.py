@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.targets import Attack, Reference, Release, unlabelled
+from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
 from pipeline.generate.stage import generate_cohort
-from pipeline.parallel import iterate_trainings
+from pipeline.parallel import iterate_trainings, training_device
 from pipeline.seeds import derive_seed
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator
@@ -70,7 +70,7 @@ def balanced_halves(sides: Sequence[str], n_references: int, stream: np.random.G
 
 
 def score_with_references(
-    persons: Sequence[Case],
+    persons: Persons,
     cohort: Cohort,
     config: RunConfig,
     reference: Reference,
@@ -81,8 +81,8 @@ def score_with_references(
 
     Parameters
     ----------
-    persons : sequence of Case
-        Of train and test.
+    persons : sequence of tuple of Case
+        All scans of each person of train and test.
     cohort : Cohort
     config : RunConfig
         The target's own training and generation.
@@ -93,21 +93,19 @@ def score_with_references(
         cut off goes on.
     """
     stream = np.random.default_rng(derive_seed(reference.seed, "halves"))
-    is_member = balanced_halves([case.split for case in persons], config.audit.n_references, stream)
+    is_member = balanced_halves([cases[0].split for cases in persons], config.audit.n_references, stream)
     tasks = [
-        ReferenceTask(
-            number, _cases_of(persons, inside, cohort), tuple(persons), cohort, config, reference, attacks, folder
-        )
+        ReferenceTask(number, _cases_of(persons, inside), tuple(persons), cohort, config, reference, attacks, folder)
         for number, inside in enumerate(is_member, start=1)
     ]
     found = list(iterate_trainings(score_one, tasks, config.compute))
     return ReferenceScores({name: np.array([scores[name] for scores in found]) for name in attacks}, is_member)
 
 
-def _cases_of(persons: Sequence[Case], inside: NDArray[np.bool_], cohort: Cohort) -> tuple[Case, ...]:
+def _cases_of(persons: Persons, inside: NDArray[np.bool_]) -> tuple[Case, ...]:
     """Return all scans of the persons that are in, as the target was trained on all scans of its members."""
-    names = {case.person for case, is_in in zip(persons, inside, strict=True) if is_in}
-    return tuple(case for case in cohort.split("train", "test") if case.person in names)
+    scans = [case for cases, is_in in zip(persons, inside, strict=True) if is_in for case in cases]
+    return tuple(sorted(scans, key=lambda case: case.subject))
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class ReferenceTask:
 
     number: int
     members: tuple[Case, ...]
-    persons: tuple[Case, ...]
+    persons: tuple[tuple[Case, ...], ...]
     cohort: Cohort
     config: RunConfig
     reference: Reference
@@ -134,10 +132,13 @@ def score_one(task: ReferenceTask) -> dict[str, list[float]]:
     folder, config, cohort = task.folder, task.config, task.cohort
     mark = folder / "scores.json"
     if mark.is_file():
+        _clear(folder)
         finished: dict[str, list[float]] = json.loads(mark.read_text(encoding="utf-8"))
         return finished
-    # One of several workers: what it calls starts no more of them.
-    compute = config.compute.model_copy(update={"workers": 1, "scheduler": "local"})
+    compute, device = config.compute, training_device(config.compute)
+    if device == "cpu":
+        # One of several workers: what it calls starts no more of them.
+        compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
     seed = derive_seed(task.reference.seed, "reference", task.number)
     plan = TrainingPlan(
         task.members, cohort.scheme, cohort.modalities, config.train, compute, seed, f"reference {task.number}"
@@ -146,16 +147,23 @@ def score_one(task: ReferenceTask) -> dict[str, list[float]]:
     synthetic_folder = folder / "synthetic"
     shutil.rmtree(synthetic_folder, ignore_errors=True)
     generate_cohort(load_generator(folder), cohort, task.members, config.generate, compute, seed, synthetic_folder)
-    release = Release(open_cohort(synthetic_folder), load_generator(folder))
-    targets = unlabelled(task.persons)
-    found = {name: attack(targets, release, task.reference).tolist() for name, attack in task.attacks.items()}
-    shutil.rmtree(synthetic_folder)
-    shutil.rmtree(folder / "checkpoints")
+    release = Release(open_cohort(synthetic_folder), load_generator(folder).to(device))
+    found = {
+        name: score_persons(attack, task.persons, release, task.reference).tolist()
+        for name, attack in task.attacks.items()
+    }
     # Renamed when whole: a mark torn by a kill would count as a finished reference.
     temporary = folder / "writing.tmp"
     write_json(temporary, found)
     temporary.replace(mark)
+    _clear(folder)
     return found
+
+
+def _clear(folder: Path) -> None:
+    """Drop what a reference was scored with; its mark is there, so that nothing has to go on from it."""
+    for name in ("synthetic", "checkpoints"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def standardise(scores: NDArray[np.float64]) -> NDArray[np.float64]:

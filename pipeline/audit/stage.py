@@ -34,11 +34,12 @@ from pipeline.audit.statistics import (
     smallest_detectable_auc,
     tpr_at_fpr,
 )
-from pipeline.audit.targets import Attack, Reference, Release, unlabelled
+from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons, unlabelled
 from pipeline.audit.verdict import AttackFigure, Verdict, decide
-from pipeline.cohort import Case, digest_file, digest_of, digest_tree, open_cohort, write_json
+from pipeline.cohort import digest_file, digest_of, digest_tree, open_cohort, write_json
 from pipeline.config import AuditSection
 from pipeline.errors import DataError
+from pipeline.parallel import training_device
 from pipeline.runner import StageContext
 from pipeline.seeds import numpy_stream
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
@@ -74,14 +75,16 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     policy = context.config.audit
     cohort = open_cohort(context.folder("ingest"))
-    members, nonmembers, val = (cohort.patients(side) for side in ("train", "test", "val"))
+    members, nonmembers, val = cohort.persons("train"), cohort.persons("test"), cohort.patients("val")
     if not members or not nonmembers or not val:
         raise DataError("a side of the split is empty; expected persons in train, val and test; change ingest.split")
-    release = Release(open_cohort(context.folder("generate")), load_generator(context.folder("train")))
+    generator = load_generator(context.folder("train")).to(training_device(context.config.compute))
+    release = Release(open_cohort(context.folder("generate")), generator)
     persons = (*members, *nonmembers)
     reference = Reference(val, cohort.scheme, cohort.modalities, policy.n_style_draws, context.seed)
-    predictability = rec.predictability_errors(unlabelled(persons), reference)
-    known = {case.subject: float(error) for case, error in zip(persons, predictability, strict=True)}
+    scans = [case for cases in persons for case in cases]
+    predictability = rec.predictability_errors(unlabelled(scans), reference)
+    known = {case.subject: float(error) for case, error in zip(scans, predictability, strict=True)}
     reference = replace(reference, predictability=known)
 
     outcomes = attack_target(members, nonmembers, release, reference)
@@ -126,19 +129,14 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def attack_target(
-    members: Sequence[Case], nonmembers: Sequence[Case], release: Release, reference: Reference
-) -> list[Outcome]:
-    """Run each attack on the release; targets are handed over in an order that tells nothing about membership."""
-    if {case.person for case in members} & {case.person for case in nonmembers}:
+def attack_target(members: Persons, nonmembers: Persons, release: Release, reference: Reference) -> list[Outcome]:
+    """Run each attack on the release."""
+    if {cases[0].person for cases in members} & {cases[0].person for cases in nonmembers}:
         raise DataError("a person on both sides of the audit; expected persons on one side; check the split")
-    targets = sorted((*members, *nonmembers), key=lambda case: case.subject)
     outcomes = []
     for name, attack in ATTACKS.items():
-        scores = attack(unlabelled(targets), release, reference)
-        order = {case.subject: score for case, score in zip(targets, scores, strict=True)}
-        member = np.array([order[case.subject] for case in members])
-        outcomes.append(Outcome(name, member, np.array([order[case.subject] for case in nonmembers])))
+        scores = score_persons(attack, (*members, *nonmembers), release, reference)
+        outcomes.append(Outcome(name, scores[: len(members)], scores[len(members) :]))
     return outcomes
 
 
@@ -146,8 +144,8 @@ def run_controls(
     outcomes: Sequence[Outcome],
     permuted: Mapping[str, NDArray[np.float64]],
     references: ReferenceScores,
-    members: Sequence[Case],
-    nonmembers: Sequence[Case],
+    members: Persons,
+    nonmembers: Persons,
     release: Release,
     reference: Reference,
     policy: AuditSection,
@@ -258,26 +256,26 @@ def _power_json(
     }
 
 
-def _write_scores(path: Path, outcomes: Sequence[Outcome], members: Sequence[Case], nonmembers: Sequence[Case]) -> None:
+def _write_scores(path: Path, outcomes: Sequence[Outcome], members: Persons, nonmembers: Persons) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["attack", "patient", "member", "score"])
         for outcome in outcomes:
-            for cases, scores, flag in ((members, outcome.member, 1), (nonmembers, outcome.nonmember, 0)):
+            for persons, scores, flag in ((members, outcome.member, 1), (nonmembers, outcome.nonmember, 0)):
                 writer.writerows(
-                    [outcome.name, case.subject, flag, f"{score:.6g}"]
-                    for case, score in zip(cases, scores, strict=True)
+                    [outcome.name, cases[0].person, flag, f"{score:.6g}"]
+                    for cases, score in zip(persons, scores, strict=True)
                 )
 
 
-def _patients_at_risk(persons: Sequence[Case], references: ReferenceScores) -> list[dict[str, str]]:
+def _patients_at_risk(persons: Persons, references: ReferenceScores) -> list[dict[str, str]]:
     """Return each person's risk: how much higher he scores in than out, most exposed first."""
     risks: Mapping[str, NDArray[np.float64]] = {name: patient_risk(references, name) for name in references.scores}
     exposure = np.max(list(risks.values()), axis=0)
     rows = []
     for index in np.argsort(-exposure, kind="stable"):
-        case = persons[int(index)]
-        head = {"patient": case.subject, "split": case.split, "volume_ml": case.attributes["volume_ml"]}
+        case = persons[int(index)][0]
+        head = {"patient": case.person, "split": case.split, "volume_ml": case.attributes["volume_ml"]}
         rows.append(head | {name: f"{values[index]:.3f}" for name, values in risks.items()})
     return rows
 

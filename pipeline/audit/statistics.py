@@ -142,16 +142,16 @@ def tpr_at_fpr(member: Scores, nonmember: Scores, fpr: float, alpha: float) -> d
 def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float) -> tuple[float, float]:
     """Return an empirical lower bound of epsilon and the largest that so many patients could have shown.
 
-    Threshold and sign are fixed beforehand: the median of all scores, without knowing who is a member, and members
-    above it. Both forms of the bound rest on the same two one-sided Clopper-Pearson bounds, each at half the level;
-    a turned sign, seen and then used, would be a second test. Delta is 0.
+    Threshold and sign are fixed beforehand, without knowing who is a member: as many of all the scores are called
+    members as there are members, the highest. Both forms of the bound rest on the same two one-sided Clopper-Pearson
+    bounds, each at half the level; a turned sign, seen and then used, would be a second test. Delta is 0.
 
     Returns
     -------
     lower, resolvable : float
         Both >= 0.
     """
-    threshold = float(np.median(np.concatenate([member, nonmember])))
+    threshold = float(np.sort(np.concatenate([member, nonmember]))[::-1][len(member)])
     n_true, n_false = int((member > threshold).sum()), int((nonmember > threshold).sum())
     lower = _epsilon(n_true, len(member), n_false, len(nonmember), alpha)
     return lower, _epsilon(len(member), len(member), 0, len(nonmember), alpha)

@@ -60,7 +60,20 @@ class Reference:
 
 
 Targets = Sequence[Case]
+# All scans of each person: what is known of one scan is known of the person.
+Persons = Sequence[tuple[Case, ...]]
 Attack = Callable[[Targets, Release, Reference], NDArray[np.float64]]
+
+
+def score_persons(attack: Attack, persons: Persons, release: Release, reference: Reference) -> NDArray[np.float64]:
+    """Score each person by the most telling of his scans: (n_persons,).
+
+    Targets are handed over in an order that tells nothing about membership.
+    """
+    scans = sorted((case for cases in persons for case in cases), key=lambda case: case.subject)
+    scores = attack(unlabelled(scans), release, reference)
+    by_subject = {case.subject: float(score) for case, score in zip(scans, scores, strict=True)}
+    return np.array([max(by_subject[case.subject] for case in cases) for cases in persons])
 
 
 def unlabelled(cases: Targets) -> tuple[Case, ...]:

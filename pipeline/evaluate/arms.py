@@ -89,11 +89,12 @@ def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[C
     Returns
     -------
     tuple of Case
-        At least one, sorted by pseudonym.
+        All scans of the chosen patients, at least of one, in the order given.
     """
-    order = numpy_stream(seed, "real cases").permutation(len(cases))
-    chosen = sorted(order[: max(1, round(share * len(cases)))].tolist())
-    return tuple(cases[index] for index in chosen)
+    persons = sorted({case.person for case in cases})
+    order = numpy_stream(seed, "real cases").permutation(len(persons))
+    chosen = {persons[int(index)] for index in order[: max(1, round(share * len(persons)))]}
+    return tuple(case for case in cases if case.person in chosen)
 
 
 def make_arm(

@@ -18,18 +18,18 @@ from pipeline.cohort import digest_file
 from pipeline.export.bids import DESCRIPTION
 from pipeline.export.gate import VERDICTS, is_reason, one_line
 from pipeline.export.manifest import CHECKSUM_FILE, MANIFEST_FILE, list_files
-from pipeline.layout import DONE_FILE, FINGERPRINT_FILE
+from pipeline.layout import DONE_FILE, FINGERPRINT_FILE, FOLDERS, RECORD_KEYS
 from pipeline.progress import progress
 
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 RECORD_PATTERNS = {
     "fingerprint": HEX_DIGEST,
     "digest": HEX_DIGEST,
-    "code": re.compile(r"[\w.+-]{1,64}"),
+    "code": re.compile(r"[\d.]{5,16}(\.?(dev|a|b|rc)\d+)?\+[0-9a-f]{12}"),
     "finished": re.compile(r"[\dT:+-]{1,32}"),
     "seconds": re.compile(r"[\d.]{1,16}"),
 }
-RECORD_KEYS = frozenset({*RECORD_PATTERNS, "summary", "files"})
+SUMMARY_KEYS = frozenset({"files", "megabytes", "verdict", "overridden"})
 AUDIT_FILE = "audit.json"
 NIFTI_HEADER_BYTES = 348
 GZIP_TRAILER_BYTES = 8
@@ -187,24 +187,34 @@ def _check_record(release: Path, entries: Sequence[FileEntry], problems: list[st
     marker = release / FINGERPRINT_FILE
     if marker.is_file() and not HEX_DIGEST.fullmatch(marker.read_text(encoding="utf-8", errors="replace")):
         problems.append(f"{FINGERPRINT_FILE}: expected a fingerprint and nothing else; ask for a whole release")
-    if not (release / DONE_FILE).is_file():
+    path = release / DONE_FILE
+    if path.is_symlink():
+        problems.append(f"{DONE_FILE}: is a link; expected a file of the release's own")
         return
-    done = _read_json(release / DONE_FILE, problems)
+    done = _read_json(path, problems) if path.is_file() else None
     if done is None:
         return
     checksums = {entry.path: entry.sha256 for entry in entries}
-    named = done.get("files")
-    is_known = isinstance(named, dict) and all(
-        checksums.get(name, digest) == digest and (name in checksums or name in (MANIFEST_FILE, CHECKSUM_FILE))
-        for name, digest in named.items()
-    )
-    summary = done.get("summary")
-    is_brief = isinstance(summary, dict) and all(
-        isinstance(value, int | float) or value in VERDICTS for value in summary.values()
+    checksums |= {
+        name: digest_file(release / name) for name in (MANIFEST_FILE, CHECKSUM_FILE) if _is_own(release, name)
+    }
+    summary, upstream = done.get("summary"), done.get("upstream")
+    is_known = done.get("files") == checksums
+    is_brief = (
+        isinstance(summary, dict)
+        and set(summary) <= SUMMARY_KEYS
+        and all(isinstance(value, int | float) or value in VERDICTS for value in summary.values())
+        and isinstance(upstream, dict)
+        and set(upstream) <= set(FOLDERS)
+        and all(HEX_DIGEST.fullmatch(str(value)) for value in upstream.values())
     )
     is_plain = all(pattern.fullmatch(str(done.get(key))) for key, pattern in RECORD_PATTERNS.items())
     if set(done) != RECORD_KEYS or not is_known or not is_brief or not is_plain:
         problems.append(f"{DONE_FILE}: not as the export wrote it; ask for a whole release")
+
+
+def _is_own(release: Path, name: str) -> bool:
+    return (release / name).is_file() and not (release / name).is_symlink()
 
 
 def _check_file(release: Path, entry: FileEntry) -> list[str]:

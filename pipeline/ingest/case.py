@@ -10,7 +10,7 @@ from pipeline.attributes import describe_tumor
 from pipeline.cohort import write_case, write_json
 from pipeline.config import IngestSection
 from pipeline.errors import CaseError
-from pipeline.figures import case_picture, save_picture
+from pipeline.figures import quality_picture, save_picture
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.leakage import describe_anatomy
 from pipeline.ingest.manifest import Manifest
@@ -76,7 +76,7 @@ def ingest_case(task: IngestTask) -> IngestOutcome:
 def _write(found: PreprocessedCase, task: IngestTask) -> IngestOutcome:
     data, scheme = found.data, task.manifest.scheme
     write_case(task.out, data)
-    picture = case_picture(data.images, data.tumor_map, scheme.combine(data.tissue_map, data.tumor_map))
+    picture = quality_picture(data.images, data.tumor_map, found.brain)
     save_picture(picture, task.out / "figures" / f"sub-{task.subject}.png")
     quality = measure_quality(found.scans, found.reached, found.brain, data.tumor_map, task.config.spacing_mm)
     if task.config.leakage_guard:

@@ -6,19 +6,20 @@ Only the headers listed here are looked at, and none is passed on; folder and fi
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from pipeline.errors import DataError
 from pipeline.ingest.dicom_labels import referenced_series
 from pipeline.ingest.dicom_read import read_header
 from pipeline.ingest.discover import SeriesChoice, SourceCase, compile_pattern
 from pipeline.ingest.manifest import Manifest, SeriesRule
+from pipeline.progress import progress
 
 SEQUENCE_TAGS = ("EchoTime", "RepetitionTime", "InversionTime")
 HEADER_TAGS = [
@@ -135,17 +136,17 @@ def _find_drawn_labels(root: Path, manifest: Manifest) -> dict[str, tuple[Path, 
 def read_series(root: Path) -> list[Series]:
     """Group all DICOM files below a folder by patient, study and series; other files are passed over."""
     series: dict[tuple[str, str, str], Series] = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        try:
-            header = read_header(path, HEADER_TAGS)
-            found = _describe(header)
-        except (InvalidDicomError, OSError, ValueError, KeyError, EOFError, TypeError, AttributeError):
-            continue
-        if not found.uid:
-            continue
-        # A UID that two patients share, by a tool's fault, must not mix them.
-        key = (found.subject, found.study, found.uid)
-        _add_file(series.setdefault(key, found), header, path)
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    with progress("DICOM headers", len(paths)) as task:
+        for path in paths:
+            task.advance()
+            # No DICOM, or so damaged that pydicom raises any of its many types: such a file is passed over.
+            with suppress(Exception):
+                header = read_header(path, HEADER_TAGS)
+                found = _describe(header)
+                if found.uid:
+                    # A UID that two patients share, by a tool's fault, must not mix them.
+                    _add_file(series.setdefault((found.subject, found.study, found.uid), found), header, path)
     return list(series.values())
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, write_cohort_files, write_tsv
+from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
@@ -17,6 +17,8 @@ from pipeline.ingest.discover import SourceCase, discover_nifti
 from pipeline.ingest.leakage import SamePerson, find_same_persons, merge_persons
 from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.ingest.pseudonym import load_key, pseudonym
+from pipeline.ingest.quality_flags import check_cases, quality_rows
+from pipeline.ingest.quality_page import write_quality_page
 from pipeline.ingest.split import check_sides, read_split_file, split_persons
 from pipeline.parallel import map_cases
 from pipeline.progress import say
@@ -55,6 +57,7 @@ def run(context: StageContext) -> dict[str, Any]:
     persons = {case.subject: pseudonym(key, manifest.name, case.person) for case in cases}
     # Read first: a mistake in the table is better found before hours of preprocessing than behind them.
     given = _read_given_split(config, cases, persons)
+    _check_enough(cases, config)
     outcomes = map_cases(ingest_case, tasks, context.config.compute, "ingest")
     used = {task.subject: persons[task.case.subject] for task, o in zip(tasks, outcomes, strict=True) if not o.reason}
     pairs = guard_against_leaks(context.out, used, outcomes, config)
@@ -66,6 +69,7 @@ def run(context: StageContext) -> dict[str, Any]:
     sides = _sides(context, given, used, merged)
     participants = [_participant(o.row, merged, sides) for o in outcomes if not o.reason]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
+    _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
     for name in (PHANTOMS, OUTCOMES, ANATOMIES):
         shutil.rmtree(context.out / name, ignore_errors=True)
@@ -80,7 +84,17 @@ def _read_given_split(
         return None
     subjects = {case.subject: persons[case.subject] for case in cases if not case.problem}
     by_person = {case.person: persons[case.subject] for case in cases if not case.problem}
-    return read_split_file(config.split_file, {**by_person, **subjects})
+    given = read_split_file(config.split_file, {**by_person, **subjects})
+    check_sides([given[person] for person in set(subjects.values())])
+    return given
+
+
+def _check_enough(cases: Sequence[SourceCase], config: IngestSection) -> None:
+    """Raise DataError if there are too few persons before any scan has been read."""
+    found = [IngestOutcome({}, case.problem) for case in cases]
+    n_persons = len({case.person for case in cases if not case.problem})
+    if n_persons < config.min_cases:
+        raise DataError(_too_few(n_persons, config.min_cases, found))
 
 
 def guard_against_leaks(
@@ -92,7 +106,7 @@ def guard_against_leaks(
     pairs = []
     for reference in sorted({o.reference for o in outcomes if not o.reason}):
         # Only one modality's anatomies can be compared.
-        subjects = [o.row["participant_id"].removeprefix("sub-") for o in outcomes if o.reference == reference]
+        subjects = [_subject(outcome) for outcome in outcomes if outcome.reference == reference]
         anatomies = {subject: np.load(out / ANATOMIES / f"{subject}.npy") for subject in subjects}
         pairs += find_same_persons(anatomies, used, config.same_person_correlation)
     if pairs:
@@ -170,6 +184,19 @@ def _write_tables(
     ]
     if series:
         write_tsv(out / "series.tsv", series)
+
+
+def _write_quality(
+    out: Path, outcomes: Sequence[IngestOutcome], manifest: Manifest, pairs: Sequence[SamePerson]
+) -> None:
+    """Write the figures of each case with what stands out, as a table and as a page."""
+    checked = check_cases({_subject(outcome): outcome.quality for outcome in outcomes if not outcome.reason})
+    write_tsv(out / "quality.tsv", quality_rows(checked))
+    write_quality_page(out, checked, manifest.scheme.tumor, pairs, read_tsv(out / "quarantine.tsv"))
+
+
+def _subject(outcome: IngestOutcome) -> str:
+    return outcome.row["participant_id"].removeprefix("sub-")
 
 
 def _too_few(n_usable: int, n_needed: int, outcomes: Sequence[IngestOutcome]) -> str:

@@ -57,7 +57,8 @@ def load_checkpoint(
     int
         Steps done; 0 if there is no checkpoint.
     """
-    marks = sorted(folder.glob(PATTERN))
+    # One whose tensors are gone, by a kill amid its removal, is none.
+    marks = [mark for mark in sorted(folder.glob(PATTERN)) if mark.with_suffix(".safetensors").is_file()]
     if not marks:
         return 0
     # What a kill left of older ones would stay for ever.

@@ -56,6 +56,11 @@ class TrainingPlan:
     description: str = "train"
 
     @property
+    def n_members(self) -> int:
+        """Number of persons among the cases."""
+        return len({case.person for case in self.cases})
+
+    @property
     def generator_config(self) -> GeneratorConfig:
         """Shape of the generator."""
         return GeneratorConfig(
@@ -268,6 +273,6 @@ def write_model_card(folder: Path, plan: TrainingPlan, spacing_mm: float, shape:
             "spacing_mm": spacing_mm,
             "shape": list(shape),
             "steps": plan.config.steps,
-            "n_members": len(plan.cases),
+            "n_members": plan.n_members,
         },
     )

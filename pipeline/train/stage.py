@@ -27,6 +27,6 @@ def run(context: StageContext) -> dict[str, Any]:
     write_model_card(context.out, plan, cohort.spacing_mm, cohort.shape)
     return {
         "steps": plan.config.steps,
-        "members": len(plan.cases),
+        "members": plan.n_members,
         "generator": digest_file(context.out / WEIGHTS_FILE)[:12],
     }
