@@ -1,6 +1,7 @@
 """Stage audit: attack the synthetic cohort and the generator, check the attacks by controls, decide."""
 
 import csv
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from pipeline.config import AuditSection
 from pipeline.errors import DataError
 from pipeline.parallel import training_device
 from pipeline.runner import StageContext
+from pipeline.scratch import SCRATCH, temporary_files_in
 from pipeline.seeds import numpy_stream
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
@@ -91,7 +93,9 @@ def run(context: StageContext) -> dict[str, Any]:
     copies = find_copies(members, nonmembers, release, reference)
     references = score_with_references(persons, cohort, context.config, reference, ATTACKS, context.out / "references")
     permuted = {outcome.name: outcome.permuted(policy, context.seed) for outcome in outcomes}
-    controls = run_controls(outcomes, permuted, references, members, nonmembers, release, reference, policy)
+    with temporary_files_in(context.out):
+        controls = run_controls(outcomes, permuted, references, members, nonmembers, release, reference, policy)
+    shutil.rmtree(context.out / SCRATCH)
     paired = [
         paired_figure(references, name, policy.n_bootstrap, policy.alpha, numpy_stream(context.seed, "paired", name))
         for name in ATTACKS

@@ -16,6 +16,7 @@ from pipeline.ingest.leakage import describe_anatomy
 from pipeline.ingest.manifest import Manifest
 from pipeline.ingest.preprocess import PreprocessedCase, preprocess_case
 from pipeline.ingest.quality import measure_quality
+from pipeline.scratch import temporary_files_in
 
 # Both folders go when the stage is whole: what a killed ingest needs to go on, and what the guard compares.
 OUTCOMES, ANATOMIES = ".outcomes", ".anatomies"
@@ -60,7 +61,8 @@ def ingest_case(task: IngestTask) -> IngestOutcome:
     if mark.is_file():
         return IngestOutcome(**json.loads(mark.read_text(encoding="utf-8")))
     try:
-        found = preprocess_case(task.case, task.subject, task.manifest, task.config)
+        with temporary_files_in(task.out):
+            found = preprocess_case(task.case, task.subject, task.manifest, task.config)
     except CaseError as error:
         outcome = IngestOutcome({}, str(error))
     else:

@@ -12,13 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.errors import CaseError
 from pipeline.ingest.dicom_read import read_header
 from pipeline.volumes import Volume, load_volume
 
 CONVERSION_TIMEOUT_S = 300
+GEOMETRY_TAGS = (
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("SliceLocation", "Manufacturer"),
+)
+FRESH_ROOT = "2.25.1"
 
 
 def convert_series(files: Sequence[Path]) -> Volume:
@@ -75,7 +82,10 @@ def _read_rescale(path: Path) -> tuple[float, float]:
 
 
 def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
-    """Write copies of slices on one scale: dcm2niix applies the first slice's slope and intercept to all of them."""
+    """Write slices anew on one scale: dcm2niix applies the first slice's slope and intercept to all of them.
+
+    The new headers hold geometry and pixel description, and nothing of a person.
+    """
     try:
         slices = [pydicom.dcmread(path) for path in files]
         values = [
@@ -88,11 +98,20 @@ def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
         ) from error
     low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
     slope = max(high - low, 1e-6) / np.iinfo(np.uint16).max
-    for number, (item, value) in enumerate(zip(slices, values, strict=True)):
-        item.RescaleSlope, item.RescaleIntercept = f"{slope:.10g}", f"{low:.10g}"
+    for number, (item, value) in enumerate(zip(slices, values, strict=True), start=1):
+        fresh = Dataset()
+        for name in GEOMETRY_TAGS:
+            if name in item:
+                fresh[name] = item[name]
+        fresh.SOPClassUID, fresh.SOPInstanceUID = MRImageStorage, f"{FRESH_ROOT}.{number}"
+        fresh.StudyInstanceUID = fresh.SeriesInstanceUID = fresh.FrameOfReferenceUID = FRESH_ROOT
+        fresh.Modality, fresh.SeriesNumber, fresh.InstanceNumber = "MR", 1, number
+        fresh.RescaleSlope, fresh.RescaleIntercept = f"{slope:.10g}", f"{low:.10g}"
+        fresh.file_meta = FileMetaDataset()
+        fresh.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         stored = np.rint((value - low) / slope).clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
-        item.set_pixel_data(stored, str(item.PhotometricInterpretation), 16)
-        item.save_as(folder / f"{number:06d}.dcm")
+        fresh.set_pixel_data(stored, "MONOCHROME2", 16)
+        fresh.save_as(folder / f"{number:06d}.dcm", enforce_file_format=True)
 
 
 def _dcm2niix() -> str:

@@ -23,6 +23,7 @@ from pipeline.ingest.split import check_sides, read_split_file, split_persons
 from pipeline.parallel import map_cases
 from pipeline.progress import say
 from pipeline.runner import StageContext
+from pipeline.scratch import SCRATCH
 from pipeline.seeds import numpy_stream
 
 README = """# Ingested cohort: PRIVATE
@@ -71,7 +72,7 @@ def run(context: StageContext) -> dict[str, Any]:
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
-    for name in (PHANTOMS, OUTCOMES, ANATOMIES):
+    for name in (PHANTOMS, OUTCOMES, ANATOMIES, SCRATCH):
         shutil.rmtree(context.out / name, ignore_errors=True)
     return _record(context, manifest, len(tasks) - len(used), len(pairs))
 
