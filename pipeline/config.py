@@ -350,7 +350,14 @@ def flatten_config(config: RunConfig) -> dict[str, str]:
 
 NOT_TRACKED = frozenset({"tracking.uri", "export.contact"})
 PATH_VALUED = frozenset(
-    {"ingest.source", "ingest.key_file", "ingest.split_file", "ingest.manifest", "compute.scheduler"}
+    {
+        "ingest.source",
+        "ingest.manifest",
+        "ingest.key_file",
+        "ingest.split_file",
+        "ingest.brain_weights",
+        "compute.scheduler",
+    }
 )
 
 

@@ -146,7 +146,7 @@ class Tracking:
 
 
 def sync_journal(run_dir: Path, config: TrackingSection) -> bool:
-    """Send what MLflow has not got yet; tell whether it was reachable.
+    """Send what MLflow has not got yet, all of it where it does not know the run; tell whether it took it.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def sync_journal(run_dir: Path, config: TrackingSection) -> bool:
     """
     if config.uri == "none":
         raise ConfigError("tracking.uri: none, so this run keeps its journal only; name a server or leave it empty")
-    return MlflowSink(run_dir, config).send(Journal(run_dir / JOURNAL))
+    return MlflowSink(run_dir, config).send(Journal(run_dir / JOURNAL), always_look=True)
 
 
 class MlflowSink:
@@ -175,10 +175,13 @@ class MlflowSink:
         self._experiment_id = ""
         self._uri = config.uri or f"sqlite:///{(run_dir.parent / 'mlflow.db').resolve()}"
 
-    def send(self, journal: Journal) -> bool:
-        """Send every new event; return False if MLflow could not be reached (the state stays where it was)."""
+    def send(self, journal: Journal, *, always_look: bool = False) -> bool:
+        """Send every new event; return False if MLflow could not be reached (the state stays where it was).
+
+        Where nothing is new, MLflow is only asked whether it still knows the run if told to ``always_look``.
+        """
         state = self._load_state()
-        if not any(True for _ in journal.events(state["offset"])):
+        if not always_look and not any(True for _ in journal.events(state["offset"])):
             return True
         try:
             self._connect()

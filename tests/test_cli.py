@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line for each mistake, nothing heavy before it is needed."""
 
+import fcntl
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ from conftest import TINY, write_source
 
 from pipeline import cli
 from pipeline.errors import CaseError, ConfigError, DataError, GateRefused, SynthcohortError
-from pipeline.layout import STAGES
+from pipeline.layout import RECORD_KEYS, STAGES
 
 REPOSITORY = Path(__file__).parent.parent
 HEAVY = ("torch", "monai", "mlflow", "lightning", "SimpleITK", "highdicom", "dipy", "nilearn", "matplotlib", "scipy")
@@ -189,7 +190,8 @@ def test_the_status_of_a_folder_that_is_no_run_is_exit_code_3(synthcohort, tmp_p
 
 def test_the_status_of_a_run_tells_finished_begun_and_not_begun(synthcohort, tmp_path):
     (tmp_path / "config.yaml").write_text("{}")
-    done = {"fingerprint": "f", "summary": {"cases": 12, "share": 0.123456}, "finished": "2024-05-01", "seconds": 12.3}
+    done = dict.fromkeys(RECORD_KEYS, "") | {"summary": {"cases": 12, "share": 0.123456}}
+    done |= {"finished": "2024-05-01", "seconds": 12.3}
     (tmp_path / "cohort").mkdir()
     (tmp_path / "cohort" / "done.json").write_text(json.dumps(done))
     checkpoints = tmp_path / ".model.partial" / "checkpoints"
@@ -212,6 +214,34 @@ def test_sync_of_a_folder_that_is_no_run_is_exit_code_2_or_3(synthcohort, tmp_pa
     code, _, err = synthcohort("sync", tmp_path)
     assert code in (2, 3)
     assert "Traceback" not in err
+
+
+def test_sync_while_a_run_holds_the_folder_is_refused_and_leaves_the_journal_as_it_is(
+    synthcohort, config_file, tmp_path
+):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text(config_file.read_text().replace("uri: none", "uri: ''"))
+    # What looks torn is a line that the run is just writing.
+    journal = b'{"time": 1, "stage": "", "event": "run_start", "name": "run", "parameters": {}}\n{"time": 2, "sta'
+    (run_dir / "journal.jsonl").write_bytes(journal)
+    with (run_dir / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        code, _, err = synthcohort("sync", run_dir)
+    assert code == 2
+    assert err == f"error: {run_dir} is in use by another run; wait for it or name another --out\n"
+    assert (run_dir / "journal.jsonl").read_bytes() == journal
+    assert sorted(path.name for path in run_dir.iterdir()) == [".lock", "config.yaml", "journal.jsonl"]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_file_as_run_folder_is_refused_and_left_as_it_is(synthcohort, config_file, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    code, _, err = synthcohort("run", config_file, "--out", path)
+    assert code == 2
+    assert err == f"error: --out {path} is a file; expected a run folder; name another one\n"
+    assert path.read_text() == "mine"
 
 
 def test_phantom_refuses_a_folder_that_is_not_empty(synthcohort, tmp_path):

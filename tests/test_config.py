@@ -206,6 +206,39 @@ def test_flat_parameters_hold_no_path_and_no_address(tmp_path):
     assert "" not in flat.values()
 
 
+def test_plain_names_of_folders_files_and_hosts_are_tracked_as_digests_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "meier-manifest").write_text("a manifest of one's own, named like a shipped one")
+    named = {
+        "ingest.source": "Klinik_Meier",
+        "ingest.manifest": "meier-manifest",
+        "ingest.key_file": "hospitalkey",
+        "ingest.split_file": "patients",
+        "ingest.brain_weights": "meier-weights",
+        "compute.scheduler": "meierhost",
+    }
+    flat = flatten_config(load_text(tmp_path, "{}", *[f"{key}={name}" for key, name in named.items()]))
+    for key in named:
+        assert re.fullmatch("sha256:[0-9a-f]{12}", flat[key]), key
+    assert not [key for key, text in flat.items() if any(name in text for name in named.values())]
+    assert len({flat[key] for key in named}) == len(named)
+    other = flatten_config(load_text(tmp_path, "{}", "ingest.manifest=Klinik_Meier"))
+    assert other["ingest.manifest"] == flat["ingest.source"]
+
+
+def test_the_products_own_names_are_tracked_as_they_are(tmp_path):
+    flat = flatten_config(load_text(tmp_path, "ingest: {manifest: msd-task01}"))
+    assert flat["ingest.source"] == "phantom"
+    assert flat["ingest.manifest"] == "msd-task01"
+    assert flat["compute.scheduler"] == "local"
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+@pytest.mark.parametrize("key", ["ingest.spacing_mm", "train.learning_rate_generator"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, key, value):
+    assert f"{key}: Input should be a finite number; got" in refusal(tmp_path, "{}", f"{key}={value}")
+
+
 MANIFEST = """
 name: mine
 license: mine

@@ -17,6 +17,7 @@ from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase, make_plan
 from pipeline.generate.recombine import Donor, tumor_ml
 from pipeline.generate.stage import LabelTask, generate_cohort, make_labels
+from pipeline.parallel import iterate_cases
 from pipeline.seeds import numpy_stream
 from pipeline.train.generator import Generator
 from pipeline.volumes import Grid
@@ -83,6 +84,23 @@ def test_cohort_is_the_same_whatever_the_workers_and_opens_as_one(
         assert row["hemisphere"] == found.hemisphere == row["asked_hemisphere"]
         assert float(row["volume_ml"]) == pytest.approx(found.volume_ml, abs=0.06)
         assert (first / "figures" / f"sub-{case.subject}.png").is_file()
+
+
+def test_cohort_is_the_same_however_many_cases_are_made_at_once(
+    cohort: Cohort, generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+
+    def count(function: Callable[[LabelTask], LabelMaps], tasks: list[LabelTask], compute: ComputeSection) -> object:
+        together.append(len(tasks))
+        return iterate_cases(function, tasks, compute)
+
+    monkeypatch.setattr(stage, "iterate_cases", count)
+    first = make_cohort(cohort, generator, tmp_path / "first", workers=1)
+    monkeypatch.setattr(stage, "CASES_AT_ONCE", 2)
+    second = make_cohort(cohort, generator, tmp_path / "second", workers=1)
+    assert together == [5, 2, 2, 1]
+    assert digest_tree(first) == digest_tree(second)
 
 
 def test_a_label_map_does_not_depend_on_those_made_before(cohort: Cohort) -> None:

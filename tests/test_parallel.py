@@ -1,5 +1,8 @@
 """Maps over cases and trainings: results in the items' order, the device as asked for."""
 
+import os
+import sys
+
 import pytest
 
 from pipeline.config import ComputeSection
@@ -44,3 +47,29 @@ def test_a_gpu_that_is_not_there_is_refused_with_what_to_do(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert training_device(ComputeSection(accelerator="auto")) == "cuda"
     assert training_device(ComputeSection(accelerator="cpu")) == "cpu"
+
+
+def test_a_dask_scheduler_without_dask_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    compute = ComputeSection(workers=2, scheduler="tcp://127.0.0.1:9", accelerator="cpu")
+    words = r"compute\.scheduler: tcp://127\.0\.0\.1:9 needs Dask; install synthcohort\[cluster\]"
+    with pytest.raises(ConfigError, match=words):
+        map_cases(double, range(3), compute, "double")
+    with pytest.raises(ConfigError, match=words):
+        list(iterate_trainings(double, range(3), compute))
+
+
+def double_elsewhere(item: int) -> tuple[int, int]:
+    return 2 * item, os.getpid()
+
+
+def test_a_dask_cluster_does_the_work_and_gives_it_back_in_order():
+    distributed = pytest.importorskip("distributed")
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**settings, host="127.0.0.1") as cluster:
+        compute = ComputeSection(workers=1, scheduler=cluster.scheduler_address, accelerator="cpu")
+        results = map_cases(double_elsewhere, range(7), compute, "double")
+        assert [doubled for doubled, _ in results] == [2 * item for item in range(7)]
+        assert os.getpid() not in {process for _, process in results}
+        assert list(iterate_trainings(threads, range(3), compute)) == [1, 1, 1]
+        assert map_cases(double, [], compute, "double") == []

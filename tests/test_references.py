@@ -1,13 +1,27 @@
 """Reference generators: halves are balanced, calibration leaves what belongs to both generator and person."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
-from audit_builders import scored
+from audit_builders import config_of, reference_of, scored
 from conftest import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from pipeline.audit.references import ReferenceScores, balanced_halves, calibrate, untouched_scores
+from pipeline.audit import references
+from pipeline.audit.references import (
+    ReferenceScores,
+    ReferenceTask,
+    balanced_halves,
+    calibrate,
+    score_one,
+    untouched_scores,
+)
+from pipeline.audit.targets import Reference, Release
+from pipeline.cohort import Case, Cohort
 
 
 @settings(max_examples=80, deadline=None)
@@ -48,3 +62,34 @@ def test_untouched_scores_come_from_references_that_did_not_see_the_person() -> 
     # Row 0 holds 9, 2, 9, 4: mean 6, deviation sqrt((9 + 16 + 9 + 4) / 4); row 1 holds 1, 9, 3, 9: mean 5.5.
     first, second = np.sqrt(38 / 4), np.sqrt((4.5**2 + 3.5**2 + 2.5**2 + 3.5**2) / 4)
     assert found == pytest.approx([(1 - 5.5) / second, (2 - 6) / first, (3 - 5.5) / second, (4 - 6) / first])
+
+
+def score_by_name(targets: Sequence[Case], release: Release, reference: Reference) -> NDArray[np.float64]:
+    return np.array([float(int(case.subject, 16)) for case in targets])
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+def test_a_reference_killed_amid_its_clearing_up_is_read_and_cleared(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(_: Path) -> None:
+        raise KilledError
+
+    persons = cohort.persons("train")[:3]
+    members = tuple(case for cases in persons for case in cases)
+    attacks = {"by name": score_by_name}
+    task = ReferenceTask(1, members, persons, cohort, config_of(), reference_of(cohort), attacks, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(references, "_clear", kill)
+        with pytest.raises(KilledError):
+            score_one(task)
+    # The mark came first: there is no moment in which neither it nor the checkpoint to go on from is there.
+    left = {path.name for path in task.folder.iterdir()}
+    assert left == {"scores.json", "generator.safetensors", "synthetic", "checkpoints"}
+    monkeypatch.setattr(references, "train_generator", lambda *_: pytest.fail("it has been trained"))
+    for _ in range(2):
+        assert score_one(task) == {"by name": [float(int(case.subject, 16)) for case in members]}
+        assert {path.name for path in task.folder.iterdir()} == {"scores.json", "generator.safetensors"}

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import resource
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,9 @@ from pipeline import runner
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError, DataError, GateRefused
-from pipeline.layout import FOLDERS, STAGES, partial_folder, read_done
+from pipeline.layout import FOLDERS, RECORD_KEYS, STAGES, partial_folder, read_done
 from pipeline.runner import RESUMABLE, plan_stages, run_stages
+from pipeline.status import describe_run
 
 
 class FakeStages:
@@ -297,13 +299,50 @@ def test_a_kill_between_the_two_renamings_is_healed(stages, tmp_path):
     assert not (run_dir / ".model.old").exists()
 
 
-def test_a_torn_record_counts_as_unfinished(stages, tmp_path):
-    run_stages(config(), tmp_path / "run", last="train")
+@pytest.mark.parametrize("stage", ["generate", "evaluate"])
+def test_from_finds_a_result_that_was_killed_before_its_renaming(stages, tmp_path, stage):
+    run_dir = tmp_path / "run"
+    before = STAGES[STAGES.index(stage) - 1]
+    run_stages(config(), run_dir, last=before)
     stages.ran()
-    path = tmp_path / "run" / "model" / "done.json"
-    path.write_text(path.read_text()[:50])
-    run_stages(config(), tmp_path / "run", last="train")
+    (run_dir / FOLDERS[before]).rename(partial_folder(run_dir, before))
+    run_stages(config(), run_dir, first=stage, last=stage)
+    assert stages.ran() == [stage]
+    assert read_done(run_dir / FOLDERS[before])["summary"] == {"answer": 42}
+    assert not partial_folder(run_dir, before).exists()
+
+
+def without(key):
+    def drop(record):
+        content = json.loads(record)
+        del content[key]
+        return json.dumps(content).encode()
+
+    return drop
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record[:50],
+        lambda _: b"",
+        lambda _: b"[]",
+        lambda _: b"{}",
+        lambda _: b"\xff\xfe",
+        *[without(key) for key in sorted(RECORD_KEYS)],
+    ],
+    ids=["torn", "empty", "list", "no keys", "no text", *[f"without {key}" for key in sorted(RECORD_KEYS)]],
+)
+def test_a_damaged_record_counts_as_unfinished(stages, tmp_path, damage):
+    run_dir = tmp_path / "run"
+    run_stages(config(), run_dir, last="train")
+    stages.ran()
+    path = run_dir / "model" / "done.json"
+    path.write_bytes(damage(path.read_bytes()))
+    assert describe_run(run_dir).splitlines()[1].split(maxsplit=1) == ["train", "not begun"]
+    run_stages(config(), run_dir, last="train")
     assert stages.ran() == ["train"]
+    assert read_done(run_dir / "model")["summary"] == {"answer": 42}
 
 
 def test_without_an_upstream_result_nothing_after_it_holds_until_it_is_made_again(stages, tmp_path):
@@ -317,6 +356,29 @@ def test_without_an_upstream_result_nothing_after_it_holds_until_it_is_made_agai
     # Made again from the same inputs it is the same, and so what came after it holds.
     run_stages(config(), tmp_path / "run")
     assert stages.ran() == ["train"]
+
+
+def test_a_result_made_again_with_other_bytes_is_read_by_all_that_use_it(stages, tmp_path):
+    """As on a GPU, where the same training ends with other bytes."""
+    run_stages(config(), tmp_path / "run")
+    stages.ran()
+    before = read_done(tmp_path / "run" / "model")
+    shutil.rmtree(tmp_path / "run" / "model")
+    stages.before["train"] = lambda context: (context.out / "result.txt").write_text("other weights")
+    run_stages(config(), tmp_path / "run", last="train")
+    assert stages.ran() == ["train"]
+    after = read_done(tmp_path / "run" / "model")
+    assert after["fingerprint"] == before["fingerprint"]
+    assert after["digest"] != before["digest"]
+    holding = [stage for stage, plan in plan_stages(config(), tmp_path / "run").items() if plan.holds]
+    assert holding == ["ingest", "train"]
+    with pytest.raises(ConfigError, match="stage generate has no finished result"):
+        run_stages(config(), tmp_path / "run", first="audit")
+    run_stages(config(), tmp_path / "run")
+    # The synthetic cohort came out the same, and the evaluation reads nothing else.
+    assert stages.ran() == ["generate", "audit", "export"]
+    run_stages(config(), tmp_path / "run")
+    assert stages.ran() == []
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_the_lock_goes_with_the_first(stages, tmp_path):
@@ -348,6 +410,81 @@ def test_a_refusal_of_the_gate_leaves_the_report_and_is_recorded(stages, tmp_pat
     events = [json.loads(line) for line in (run_dir / "journal.jsonl").read_text().splitlines()]
     last_end = [event for event in events if event["event"] == "stage_end"][-1]
     assert (last_end["stage"], last_end["status"]) == ("export", "refused")
+
+
+def test_after_a_refusal_by_the_gate_the_release_is_not_shown_as_begun(stages, tmp_path):
+    stages.before["export"] = fail(GateRefused("verdict fail"))
+    with pytest.raises(GateRefused):
+        run_stages(config(), tmp_path / "run")
+    lines = dict(line.split(maxsplit=1) for line in describe_run(tmp_path / "run").splitlines())
+    assert lines["export"] == "not begun"
+    assert all(lines[stage].startswith("finished ") for stage in STAGES if stage != "export")
+    assert not partial_folder(tmp_path / "run", "export").exists()
+
+
+@pytest.mark.parametrize("error", [DataError("broken"), GateRefused("verdict fail"), KeyboardInterrupt()])
+def test_a_source_that_vanishes_meanwhile_does_not_hide_why_a_stage_stopped(stages, tmp_path, source, error):
+    def lose_the_source_and_fail(_):
+        shutil.rmtree(source)
+        raise error
+
+    stages.before["audit"] = lose_the_source_and_fail
+    with pytest.raises(type(error)) as caught:
+        run_stages(config(**from_folder(source)), tmp_path / "run")
+    assert caught.value is error
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("error", [TypeError("NoneType"), IndexError("0"), OSError("full")])
+def test_a_report_that_cannot_be_written_does_not_hide_the_refusal_of_the_gate(
+    stages, tmp_path, monkeypatch, capsys, error
+):
+    monkeypatch.setattr("pipeline.report.write_report", fail_to_report(error))
+    stages.before["export"] = fail(GateRefused("verdict fail"))
+    with pytest.raises(GateRefused, match="verdict fail"):
+        run_stages(config(), tmp_path / "run")
+    assert f"no report: a stage's files are damaged ({type(error).__name__})" in capsys.readouterr().err
+
+
+def fail_to_report(error):
+    def write_no_report(*_):
+        raise error
+
+    return write_no_report
+
+
+@pytest.fixture
+def limit_asked(monkeypatch):
+    """Return what the system is asked for, which it refuses, by the limits that it says it has."""
+
+    def ask_with(soft, hard):
+        asked = []
+
+        def refuse(kind, limits):
+            asked.append((kind, limits))
+            raise ValueError("not allowed to raise maximum limit")
+
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+        monkeypatch.setattr(resource, "setrlimit", refuse)
+        runner._raise_file_limit()
+        return asked
+
+    return ask_with
+
+
+def test_a_system_that_refuses_more_open_files_stops_no_run(limit_asked):
+    endless = resource.RLIM_INFINITY
+    # macOS: no limit is said, and no more than some 10,000 are granted.
+    assert limit_asked(256, endless) == [(resource.RLIMIT_NOFILE, (runner.MANY_FILES, endless))]
+    assert limit_asked(1024, 4096) == [(resource.RLIMIT_NOFILE, (4096, 4096))]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard"),
+    [(4096, 4096), (runner.MANY_FILES, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)],
+)
+def test_enough_open_files_are_left_as_they_are(limit_asked, soft, hard):
+    assert limit_asked(soft, hard) == []
 
 
 def test_the_resolved_config_lies_beside_the_results(stages, tmp_path):

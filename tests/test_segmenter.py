@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cohort import CaseData, digest_tree, open_cohort, write_case, write_cohort_files
+from pipeline.cohort import Case, CaseData, digest_tree, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluate import stage, trainings
@@ -119,6 +119,18 @@ def test_a_smaller_share_of_real_patients_is_a_subset(real):
     assert (len(half), len(most)) == (2, 3)
     assert {case.subject for case in half} <= {case.subject for case in most}
     assert choose_real_cases(train, 0.01, seed=5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("share", "n_persons"), [(0.01, 1), (0.5, 2), (0.75, 3), (1.0, 4)])
+def test_all_scans_of_a_person_are_chosen_or_none(tmp_path, seed, share, n_persons):
+    # Four persons with 3, 1, 2 and 1 scans, in an order that mixes them.
+    owners = ["a", "b", "c", "a", "d", "c", "a"]
+    scans = [Case(f"{number:04x}", tmp_path, attributes={"person": owner}) for number, owner in enumerate(owners)]
+    chosen = choose_real_cases(scans, share, seed)
+    persons = {scan.person for scan in chosen}
+    assert len(persons) == n_persons
+    assert list(chosen) == [scan for scan in scans if scan.person in persons]
 
 
 def test_batches_hold_the_synthetic_share_on_average(config, real, synthetic):

@@ -232,9 +232,11 @@ def test_tags_and_parameters_name_no_user_no_host_and_no_path(run_dir):
 def test_a_second_sync_sends_nothing(run_dir, monkeypatch):
     record_run(run_dir, section())
     before = (run_dir / "mlflow-sync.json").read_bytes()
-    monkeypatch.setattr(MlflowSink, "_connect", lambda self: pytest.fail("there is nothing to send"))
+    monkeypatch.setattr(MlflowSink, "_send_event", lambda *_: pytest.fail("there is nothing to send"))
+    monkeypatch.setenv("SYNTHCOHORT_DEBUG", "1")
     assert sync_journal(run_dir, section())
     assert (run_dir / "mlflow-sync.json").read_bytes() == before
+    assert_store_has_the_run(run_dir)
 
 
 def test_a_dead_server_neither_blocks_nor_fails_the_run_and_a_later_sync_brings_everything_once(run_dir, capsys):
@@ -290,6 +292,89 @@ def test_a_changed_parameter_begins_a_new_parent_and_a_new_key_does_not(run_dir)
     assert (first.data.params["train.steps"], second.data.params["train.steps"]) == ("6", "7")
     assert children["ingest"].data.tags["kept"] == "true"
     assert children["ingest"].data.metrics["summary/cases"] == 3
+
+
+def record_killed_training(run_dir, parameters):
+    """Record three steps of a training as a process does that is killed: nothing says how it ended."""
+    tracking = Tracking(run_dir, section(), parameters).__enter__()
+    tracker = tracking.start_stage("train", "same", "1.0+def")
+    for step in (1, 2, 3):
+        tracker.metrics({"loss": step / 10}, step)
+
+
+def resume_training(run_dir, parameters):
+    """Go on from the checkpoint of step 2, to the end."""
+    with Tracking(run_dir, section(), parameters) as tracking:
+        tracker = tracking.start_stage("train", "same", "1.0+def")
+        for step in (3, 4, 5):
+            tracker.metrics({"loss": step / 10}, step)
+        tracking.end_stage("train", "finished", {"steps": 5})
+
+
+def losses_of(run_dir, run):
+    history = client_of(run_dir).get_metric_history(run.info.run_id, "loss")
+    return [(metric.step, metric.value) for metric in history]
+
+
+@pytest.mark.parametrize("sent_before_the_kill", [True, False])
+def test_a_stage_resumed_with_another_parameter_goes_on_under_a_new_parent(run_dir, sent_before_the_kill):
+    record_killed_training(run_dir, {**PARAMETERS, "compute.workers": "1"})
+    if sent_before_the_kill:
+        assert sync_journal(run_dir, section())
+    resume_training(run_dir, {**PARAMETERS, "compute.workers": "2"})
+    assert sync_journal(run_dir, section())
+    (first, first_children), (second, second_children) = runs_of(run_dir)
+    assert [parent.data.params["compute.workers"] for parent in (first, second)] == ["1", "2"]
+    assert [parent.info.status for parent in (first, second)] == ["KILLED", "FINISHED"]
+    assert losses_of(run_dir, first_children["train"]) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert first_children["train"].info.status == "KILLED"
+    train = second_children["train"]
+    assert losses_of(run_dir, train) == [(4, 0.4), (5, 0.5)]
+    assert (train.info.status, train.data.metrics["summary/steps"]) == ("FINISHED", 5)
+    assert train.data.params == {"train.steps": "6"}
+    assert (train.data.tags["stage"], train.data.tags["code_version"]) == ("train", "1.0+def")
+
+
+def test_a_stage_resumed_with_the_same_parameters_goes_on_in_its_own_run(run_dir):
+    record_killed_training(run_dir, PARAMETERS)
+    assert sync_journal(run_dir, section())
+    resume_training(run_dir, PARAMETERS)
+    assert sync_journal(run_dir, section())
+    ((parent, children),) = runs_of(run_dir)
+    assert losses_of(run_dir, children["train"]) == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4), (5, 0.5)]
+    assert (parent.info.status, children["train"].info.status) == ("FINISHED", "FINISHED")
+
+
+def put_empty_store(run_dir, empty_store):
+    """Replace the store beside the run as if it had been deleted and made anew; this process has the old one open."""
+    sink = MlflowSink(run_dir, section())
+    sink._connect()
+    sink._client._tracking_client.store.engine.dispose()
+    (run_dir.parent / "mlflow.db").unlink()
+    shutil.copy(empty_store, run_dir.parent / "mlflow.db")
+
+
+def copy_run(run_dir, folder, empty_store):
+    """Copy the run folder, and nothing beside it."""
+    shutil.copytree(run_dir, folder / "run")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("has_news", [True, False])
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied run", "deleted store"])
+def test_a_store_that_does_not_know_the_run_gets_all_of_it_again(run_dir, tmp_path, empty_store, is_copied, has_news):
+    record_run(run_dir, section())
+    if is_copied:
+        run_dir = copy_run(run_dir, tmp_path / "elsewhere", empty_store)
+    else:
+        put_empty_store(run_dir, empty_store)
+    assert client_of(run_dir).get_experiment_by_name(OURS) is None
+    if has_news:
+        with Tracking(run_dir, section(), PARAMETERS) as tracking:
+            tracking.stage_kept("ingest", "fingerprint-of-ingest", {"cases": 3, "note": "whole"})
+    assert sync_journal(run_dir, section())
+    assert_store_has_the_run(run_dir)
 
 
 def test_a_failed_run_is_shown_as_failed(run_dir):

@@ -355,6 +355,39 @@ def test_a_checkpoint_without_its_mark_does_not_count(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, {}, {}) == 0
 
 
+def test_a_mark_without_its_tensors_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "step-00000004.json").write_text('{"step": 4}')
+    assert load_checkpoint(tmp_path, {}, {}) == 0
+    network = torch.nn.Linear(3, 2)
+    save_checkpoint(tmp_path, 2, {"net": network}, {})
+    (tmp_path / "step-00000004.json").write_text('{"step": 4}')
+    other = torch.nn.Linear(3, 2)
+    assert load_checkpoint(tmp_path, {"net": other}, {}) == 2
+    assert torch.equal(other.weight, network.weight)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002.json", "step-00000002.safetensors"]
+
+
+@pytest.mark.parametrize("older", [True, False], ids=["older one left", "none left"])
+def test_training_goes_on_from_an_older_checkpoint_or_anew_where_the_tensors_are_gone(
+    cohort: Cohort, tiny_config: MakeConfig, straight: Path, tmp_path: Path, older: bool
+) -> None:
+    def kill(step: int, generator: Generator) -> None:
+        if step == 3:
+            raise KilledError
+
+    plan = plan_of(cohort, tiny_config(train={"monitor_every": 1}))
+    with pytest.raises(KilledError):
+        train_generator(plan, tmp_path, Watcher(kill))
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00000004.json").write_text('{"step": 4}')
+    if not older:
+        (folder / "step-00000002.safetensors").unlink()
+    seen: list[int] = []
+    train_generator(plan, tmp_path, Watcher(lambda step, generator: seen.append(step)))
+    assert seen == ([3, 4, 5, 6] if older else [0, 1, 2, 3, 4, 5, 6])
+    assert digests(tmp_path) == digests(straight)
+
+
 def test_a_missing_or_damaged_generator_is_refused_with_what_to_do(straight: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not found.*run the stage train"):
         load_generator(tmp_path)
