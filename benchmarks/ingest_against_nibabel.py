@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -28,6 +28,7 @@ from pipeline.ingest.discover import SourceCase, discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.phantom.cohort import make_subject, write_subject
 
+P, R = ParamSpec("P"), TypeVar("R")
 N_CASES, N_RUNS = 3, 5
 APART = {
     "tissue classes": (preprocess, "classify_tissue"),
@@ -44,10 +45,10 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(APART, 0.0)
 
-    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(self, name: str, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function, its time added up."""
 
-        def timed(*arguments: Any, **options: Any) -> Any:
+        def timed(*arguments: P.args, **options: P.kwargs) -> R:
             started = time.perf_counter()
             try:
                 return function(*arguments, **options)

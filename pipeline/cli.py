@@ -157,7 +157,7 @@ def main() -> NoReturn:
             _fail(error.format_message(), 2)
         raise
     if code == INTERRUPTED:
-        _fail("interrupted; the same command goes on from here", code)
+        _fail("interrupted; a run goes on from here with the same command", code)
     sys.exit(code)
 
 

@@ -114,9 +114,12 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
     """
     selected = select_stages(first, last)
     _make_key(config)
-    if run_dir.exists() and not run_dir.is_dir():
-        raise ConfigError(f"--out {run_dir} is a file; expected a run folder; name another one")
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"--out {run_dir} is a file, or in one; expected a run folder; name another one") from error
+    except PermissionError as error:
+        raise ConfigError(f"--out {run_dir} may not be written to; name a folder of yours") from error
     _raise_file_limit()
     with lock_run(run_dir):
         fingerprints = {stage: item.fingerprint for stage, item in plan_stages(config, run_dir).items()}
@@ -229,7 +232,7 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
     if stage == "ingest":
         from pipeline.ingest.fingerprint import source_fingerprint
 
-        for key in ("source", "manifest", "key_file", "split_file"):
+        for key in ("source", "manifest", "key_file", "split_file", "brain_weights"):
             sections["ingest"].pop(key)
         content["source"] = source_fingerprint(config.ingest)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -303,7 +303,8 @@ class MlflowSink:
             self._log_image(state["children"][stage], event)
         elif kind == "dataset":
             self._log_dataset((state["children"][stage], state["parent"]), event)
-        elif kind == "report":
+        elif kind == "report" and (self._run_dir / event["path"]).is_file():
+            # A report that was removed is written anew by the next run.
             self._client.log_artifact(state["parent"], str(self._run_dir / event["path"]))
 
     def _start_parent(self, event: Event, state: dict[str, Any]) -> None:

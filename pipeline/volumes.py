@@ -4,6 +4,7 @@ World coordinates are millimetres in RAS+ (nibabel's convention); array axes run
 SimpleITK's, which works in LPS+: the conversions at the bottom are the only place that knows it.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from pipeline.errors import CaseError
 FloatArray = NDArray[np.float64]
 COSINE_DIGITS = 12
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# A brain at half a millimetre has 512 voxels along an axis. A header that claims more is taken for damaged.
+MAX_VOXELS, MAX_VOXEL_BYTES, MAX_HEADER_BYTES = 512**3, 2**30, 2**24
+# A scanner's bore is a metre across; some archives count from a corner of the hall.
+MAX_PLACE_MM = 1e6
+# Deflate packs no more than that into a byte (zlib.net, "Maximum Compression Factor").
+MAX_GZIP_RATIO = 1032
 # Cases run in parallel; within a case one thread, so that sums do not depend on how many there are.
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
@@ -101,12 +108,15 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
     Raises
     ------
     CaseError
-        If the file is unreadable or truncated, not three-dimensional, holds colours or complex numbers, or has no
-        usable affine.
+        If the file is unreadable or truncated, claims more voxels than a scan has, is not three-dimensional, holds
+        colours or complex numbers, or has no usable affine.
     """
     try:
+        _check_claims(path, index)
         image = nib.Nifti1Image.from_filename(path)
         array = np.asanyarray(image.dataobj if index is None else image.dataobj[..., index])
+    except CaseError:
+        raise
     except Exception as error:  # nibabel, zlib and numpy raise a dozen different types on a damaged file
         raise CaseError(
             f"unreadable NIfTI file ({type(error).__name__}); expected a whole .nii or .nii.gz; copy it anew"
@@ -118,9 +128,31 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
     if array.dtype.kind not in "iuf":
         raise CaseError("voxels that are colours or complex; expected plain numbers; export the scan's magnitude")
     affine = np.asarray(image.affine, np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise CaseError("affine without volume; expected an invertible one; repair the header (sform or qform)")
+    if not (np.abs(affine) < MAX_PLACE_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise CaseError("affine without volume or far away; expected an invertible one; repair sform or qform")
     return Volume(array, affine)
+
+
+def _check_claims(path: Path, index: int | None) -> None:
+    """Refuse a header that claims more than the file can hold or a scan needs, before memory is asked for it."""
+    with nib.openers.ImageOpener(str(path)) as file:
+        header = nib.Nifti1Header(file.read(nib.Nifti1Header.sizeof_hdr), check=False)
+    shape = [int(n) for n in header.get_data_shape()]
+    n_voxels = math.prod(shape if index is None else shape[:-1])
+    n_bytes, offset = header.get_data_dtype().itemsize, header.get_data_offset()
+    if min(shape, default=0) < 1:
+        raise CaseError("image with an axis of no length; expected voxels; copy the file or convert the scan anew")
+    if n_voxels > MAX_VOXELS or n_voxels * n_bytes > MAX_VOXEL_BYTES or offset > MAX_HEADER_BYTES:
+        raise CaseError(
+            f"header that claims {n_voxels} voxels of {n_bytes} bytes from byte {offset} on; expected at most "
+            f"{MAX_VOXELS} voxels, {MAX_VOXEL_BYTES >> 30} GiB, from byte {MAX_HEADER_BYTES} on at the latest; copy "
+            "the file anew or resample the scan"
+        )
+    packing = {".nii": 1, ".gz": MAX_GZIP_RATIO}.get(path.suffix.lower())
+    if packing is not None and offset + math.prod(shape) * n_bytes > path.stat().st_size * packing:
+        raise CaseError(
+            "unreadable NIfTI file (shorter than its header says); expected a whole .nii or .nii.gz; copy it anew"
+        )
 
 
 def map_volume(path: Path) -> NDArray[Any]:

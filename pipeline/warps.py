@@ -198,27 +198,6 @@ def compose(first: Float32Array, second: Float32Array, spacing_mm: Spacing) -> F
     return second + np.stack(moved).astype(np.float32)
 
 
-def jacobian_determinant(displacement: Float32Array, spacing_mm: Spacing) -> Float32Array:
-    """Return the local change of volume, by central differences.
-
-    Parameters
-    ----------
-    displacement : ndarray, (3, x, y, z), float32
-        In mm.
-    spacing_mm : tuple of float
-
-    Returns
-    -------
-    ndarray, (x, y, z), float32
-        1 where volume is kept; positive everywhere for a diffeomorphism.
-    """
-    rows = [np.stack(np.gradient(component, *spacing_mm)) for component in displacement]
-    for axis, row in enumerate(rows):
-        row[axis] += 1.0
-    a, b, c = rows
-    return np.asarray((a * np.cross(b, c, axis=0)).sum(axis=0), np.float32)
-
-
 def warp_image(image: NDArray[np.generic], displacement: Float32Array, spacing_mm: Spacing) -> Float32Array:
     """Warp an image with linear interpolation; beyond the grid its border goes on.
 

@@ -37,7 +37,9 @@ def in_database(content, path, n_before=0):
     path.unlink(missing_ok=True)
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE t (a TEXT, b BLOB)")
-    connection.execute("INSERT INTO t VALUES (?, ?)", ("x" * n_before + content.decode() + "y" * (6000 - n_before), None))
+    connection.execute(
+        "INSERT INTO t VALUES (?, ?)", ("x" * n_before + content.decode() + "y" * (6000 - n_before), None)
+    )
     connection.commit()
     connection.close()
     return path.read_bytes()

@@ -31,6 +31,25 @@ HEADER_TAGS = [
 ]
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 LABEL_MODALITIES = ("SEG", "RTSTRUCT")
+# Those of PS3.3, C.7.3.1.1.1 that turn up beside MR. Any other text in their place may be a name.
+OTHER_MODALITIES = (
+    "CT",
+    "PT",
+    "NM",
+    "US",
+    "XA",
+    "RF",
+    "CR",
+    "DX",
+    "MG",
+    "OT",
+    "SR",
+    "PR",
+    "KO",
+    "REG",
+    "RTDOSE",
+    "RTPLAN",
+)
 ORIENTATION_DIGITS, POSITION_DIGITS_MM = 2, 2
 
 
@@ -210,7 +229,7 @@ def refuse_image(header: Dataset) -> str:
         return ""
     kinds = [str(value).upper() for value in (header.get("ImageType") or [])]
     reasons = [
-        (modality != "MR", f"{modality if modality.isalpha() and len(modality) <= 4 else 'no modality'}, not MR"),
+        (modality != "MR", f"{modality if modality in OTHER_MODALITIES else 'no modality'}, not MR"),
         (str(header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE), "a secondary capture"),
         (int(header.get("SamplesPerPixel") or 1) > 1, "in colours"),
         (str(header.get("BurnedInAnnotation", "")).upper() == "YES", "with text burned in"),

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.errors import CaseError
-from pipeline.ingest.dicom_read import read_header
+from pipeline.ingest.dicom_read import read_dataset, read_header
 from pipeline.volumes import Volume, load_volume
 
 CONVERSION_TIMEOUT_S = 300
@@ -87,7 +86,7 @@ def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
     The new headers hold geometry and pixel description, and nothing of a person.
     """
     try:
-        slices = [pydicom.dcmread(path) for path in files]
+        slices = [read_dataset(path) for path in files]
         values = [
             item.pixel_array * float(item.get("RescaleSlope", 1)) + float(item.get("RescaleIntercept", 0))
             for item in slices

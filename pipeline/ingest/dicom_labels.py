@@ -5,19 +5,19 @@ References
 DICOM PS3.3, A.51 (Segmentation), A.19 (RT Structure Set), C.8.8.6 (ROI Contour).
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from pipeline.errors import CaseError
-from pipeline.ingest.dicom_read import read_header
+from pipeline.ingest.dicom_read import open_dicom, read_dataset, read_header
 from pipeline.ingest.manifest import Manifest
-from pipeline.volumes import RAS_TO_LPS, Volume, to_ras
+from pipeline.volumes import MAX_VOXELS, RAS_TO_LPS, Volume, to_ras
 
 # A contour lies in a slice if no point is farther from it than this share of the distance between slices.
 IN_SLICE_TOLERANCE = 0.3
@@ -61,15 +61,25 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
     Raises
     ------
     CaseError
-        If it is unreadable, has no segment that the manifest names, or segments overlap.
+        If it is unreadable, claims more voxels than a scan has, has no segment that the manifest names, or segments
+        overlap.
     """
     import highdicom
 
     try:
-        segmentation = highdicom.seg.segread(path)
+        with open_dicom(path) as file:
+            segmentation = highdicom.seg.segread(file)
+        geometry = segmentation.get_volume_geometry()
+        n_voxels = 0 if geometry is None else math.prod(geometry.spatial_shape)
+        if n_voxels > MAX_VOXELS:
+            raise CaseError(
+                f"DICOM SEG that claims {n_voxels} voxels; expected at most {MAX_VOXELS}; export the segments anew"
+            )
         descriptions = [segmentation.get_segment_description(n) for n in segmentation.segment_numbers]
         volume = segmentation.get_volume(combine_segments=True, dtype=np.uint8)
         image = volume.to_nibabel()
+    except CaseError:
+        raise
     except Exception as error:  # highdicom and pydicom raise many types on files that break the standard
         raise CaseError(
             f"unreadable DICOM SEG ({type(error).__name__}); expected segments that do not overlap; export it anew"
@@ -110,7 +120,7 @@ def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
         If it is unreadable, has no structure that the manifest names, or contours do not lie in the scan's slices.
     """
     try:
-        header = pydicom.dcmread(path)
+        header = read_dataset(path)
         contours = {name: list(_contours_of(header, rule)) for name, rule in manifest.segments.items()}
     except Exception as error:  # pydicom raises many types on files that break the standard
         raise CaseError(
@@ -138,6 +148,8 @@ def _contours_of(header: Dataset, rule: str) -> Iterator[NDArray[np.float64]]:
         for contour in item.get("ContourSequence", []):
             if str(contour.ContourGeometricType).upper() == "CLOSED_PLANAR":
                 points = np.array(contour.ContourData, np.float64).reshape(-1, 3)
+                if not len(points) or not np.isfinite(points).all():
+                    raise ValueError("contour without points, or with points that are no numbers")
                 yield points @ RAS_TO_LPS[:3, :3]
 
 

@@ -1,7 +1,9 @@
 """Read DICOM files quietly: what pydicom and highdicom warn of, they quote, and it may be a person's name."""
 
+import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -12,6 +14,32 @@ for _name in ("pydicom", "highdicom"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+class _WithinFile(io.BufferedReader):
+    """A file that asks for no more memory than it has bytes left, whatever length a damaged element claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._n_bytes = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self._n_bytes - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+@contextmanager
+def open_dicom(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for pydicom and highdicom to read."""
+    with _WithinFile(path) as file:
+        yield file
+
+
 def read_header(path: Path, tags: Sequence[str]) -> FileDataset:
     """Read the elements of a header that are named by keyword, and no pixels."""
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+    with open_dicom(path) as file:
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
+
+
+def read_dataset(path: Path) -> FileDataset:
+    """Read a whole file."""
+    with open_dicom(path) as file:
+        return pydicom.dcmread(file)

@@ -12,18 +12,20 @@ from pipeline.ingest.pseudonym import key_digest
 
 
 def source_fingerprint(config: IngestSection) -> dict[str, Any]:
-    """Return names, sizes and times of the source's files, and digests of manifest, split file and key.
+    """Return names, sizes and times of the source's files, and digests of manifest, split file, weights and key.
 
     Raises
     ------
     ConfigError
-        If the source folder, the manifest, the split file or the key file is missing.
+        If the source folder, the manifest, the split file, the weights or the key file is missing.
     """
     content: dict[str, Any] = {"manifest": digest_file(manifest_path(config.manifest))}
     if config.split_file is not None:
         if not config.split_file.is_file():
             raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
         content["split_file"] = digest_file(config.split_file)
+    if config.brain_weights is not None:
+        content["brain_weights"] = _digest_weights(config.brain_weights)
     content["key"] = key_digest(config)
     if config.source != "phantom":
         content["files"] = list_source(Path(config.source))
@@ -53,3 +55,11 @@ def list_source(root: Path) -> list[tuple[str, int, int]]:
     if not entries:
         raise ConfigError(f"ingest.source: {root} is empty; expected a folder of scans")
     return sorted(entries)
+
+
+def _digest_weights(path: Path) -> dict[str, str]:
+    """Return the digest of a tool's weights: a file, or each file below a folder."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if not files:
+        raise ConfigError("ingest.brain_weights: no such file or folder; expected the tool's weights; fetch them first")
+    return {file.relative_to(path).as_posix(): digest_file(file) for file in files}

@@ -13,7 +13,7 @@ from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.manifest import Manifest
 from pipeline.volumes import Volume, load_volume, place_on_grid, to_ras
 
-WHOLE_NUMBER_TOLERANCE = 1e-3
+WHOLE_NUMBER_TOLERANCE, MAX_LABEL = 1e-3, 2**31
 # A background that is no 0 fills most of the image's faces; equal within this share of the intensity range.
 BACKGROUND_SHARE = 0.5
 BACKGROUND_TOLERANCE = 1e-5
@@ -89,10 +89,11 @@ def check_image(volume: Volume, name: str, min_slices: int) -> Volume:
     """
     if min(volume.array.shape) < min_slices:
         raise CaseError(f"{name} has {min(volume.array.shape)} slices; expected at least {min_slices}; leave it out")
-    array = volume.array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        array = volume.array.astype(np.float32)
     n_bad = int((~np.isfinite(array)).sum())
     if n_bad:
-        raise CaseError(f"{name} has {n_bad} voxels that are not finite; expected numbers; convert the scan anew")
+        raise CaseError(f"{name} has {n_bad} voxels that are not finite; expected 32-bit numbers; convert it anew")
     if array.min() == array.max():
         raise CaseError(f"{name} has one value everywhere; expected an image; convert the scan anew")
     return Volume(lift_background(array), volume.affine)
@@ -135,14 +136,16 @@ def read_tumor(case: SourceCase, manifest: Manifest, images: Mapping[str, Volume
     Raises
     ------
     CaseError
-        If values are not whole numbers, or some are not named in the manifest.
+        If it is larger than any scan, values are not whole numbers, or some are not named in the manifest.
     """
     if manifest.tumor is None:
         return read_dicom_labels(case.files["tumor"][0], manifest, images, case.tumor_on)
     rule = manifest.tumor
     volume = to_ras(load_volume(case.files["tumor"][0], rule.volume if rule else None))
+    if volume.array.size > max(image.array.size for image in images.values()):
+        raise CaseError("label map larger than any scan; expected the grid of one; resample it to the scan")
     values = np.asarray(volume.array, np.float64)
-    if not np.isfinite(values).all() or np.abs(values - np.rint(values)).max() > WHOLE_NUMBER_TOLERANCE:
+    if not (np.abs(values) < MAX_LABEL).all() or np.abs(values - np.rint(values)).max() > WHOLE_NUMBER_TOLERANCE:
         raise CaseError("label map with values that are not whole numbers; expected classes; export it anew")
     whole = np.rint(values).astype(np.int64)
     known = {0, *(value for members in manifest.labels.values() for value in members)}
