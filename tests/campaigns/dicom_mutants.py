@@ -32,6 +32,7 @@ VRS = ("AE", "AS", "AT", "CS", "DA", "DS", "FD", "FL", "IS", "LO", "OB", "OW", "
 LENGTHS = (0, 1, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
 UNDEFINED = 0xFFFFFFFF
 MAX_NESTING = 4000
+CHARACTER_SET = 0x00080005
 
 
 def of_dataset(change: Callable[[FileDataset, np.random.Generator], None]) -> Mutation:
@@ -135,8 +136,9 @@ def drop_important(dataset: FileDataset, stream: np.random.Generator) -> None:
 
 
 def swap(dataset: FileDataset, stream: np.random.Generator) -> None:
-    """Swap the values of two elements, VR and all."""
-    one, other = (int(t) for t in stream.choice([int(t) for t in dataset.keys()], 2, replace=False))  # noqa: SIM118
+    """Swap the values of two elements, VR and all; not the character set, with which pydicom writes the others."""
+    tags = [int(tag) for tag in dataset.keys() if tag != CHARACTER_SET]  # noqa: SIM118
+    one, other = (int(tag) for tag in stream.choice(tags, 2, replace=False))
     swap_elements(dataset, one, other)
 
 
