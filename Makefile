@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := runs/demo
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 REASON := Demonstration on phantoms: nobody was scanned, so there is nobody to protect
 
 .PHONY: demo test lint format clean
@@ -22,7 +23,7 @@ demo: $(STAMP)
 	@echo "Open $(RUN)/report.html; tracking: $(BIN)/mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered --durations=10
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -81,7 +81,7 @@ class IngestSection(Section):
         True, description="Look for one person under two identifiers; such subjects share a side of the split."
     )
     same_person_correlation: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.83, description="Likeness of anatomy from which two subjects are taken for one person (docs/leakage.md)."
+        0.78, description="Likeness of anatomy from which two subjects are taken for one person (docs/leakage.md)."
     )
     tissue_smoothness: PositiveFloat = Field(0.1, description="Beta of the hidden Markov random field.")
     phantom_cases: PositiveInt = Field(40, description="Number of phantoms, where source is `phantom`.")

@@ -187,7 +187,7 @@ def save_volume(volume: Volume, path: Path, description: str = "") -> None:
     nib.save(image, path)
 
 
-def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2) -> Volume:
+def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2, called: str = "label map") -> Volume:
     """Put a volume that covers part of a reference's voxels onto the whole of the reference's grid.
 
     Parameters
@@ -196,6 +196,8 @@ def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2)
         In RAS orientation, on the same lattice of voxels.
     tolerance_mm : float
         Largest distance between voxels that are called the same.
+    called : str
+        What the volume is, for the error.
 
     Returns
     -------
@@ -213,9 +215,9 @@ def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2)
     expected[:, 3] = reference.affine @ [*first, 1.0]
     stop = first + volume.array.shape
     if not Volume(volume.array, expected).same_grid(volume, tolerance_mm) or (first < 0).any():
-        raise CaseError("label map on another grid; expected the image's grid; resample it to the image")
+        raise CaseError(f"{called} on another grid; expected the image's grid; resample it to the image")
     if (stop > reference.array.shape).any():
-        raise CaseError("label map reaches beyond the image; expected the image's grid; resample it to the image")
+        raise CaseError(f"{called} reaches beyond the image; expected the image's grid; resample it to the image")
     array = np.zeros(reference.array.shape, volume.array.dtype)
     array[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))] = volume.array
     return Volume(array, reference.affine)

@@ -13,7 +13,7 @@ from pipeline.runner import run_stages
 KEY = b"the key of these tests"
 
 
-def ingest(source, run_dir, workers=1, **settings):
+def ingest(source, run_dir, workers=1, scheduler="local", **settings):
     """Run the stage on a source; return the cohort's folder."""
     key_file = Path(run_dir).parent / "pseudonym.key"
     key_file.write_bytes(KEY)
@@ -21,7 +21,7 @@ def ingest(source, run_dir, workers=1, **settings):
     content = {
         **TINY,
         "ingest": {**TINY["ingest"], **section, **settings},
-        "compute": {"accelerator": "cpu", "workers": workers},
+        "compute": {"accelerator": "cpu", "workers": workers, "scheduler": scheduler},
     }
     run_stages(parse_config(content, "tests"), run_dir, last="ingest")
     return run_dir / "cohort"

@@ -240,7 +240,9 @@ def test_a_file_as_run_folder_is_refused_and_left_as_it_is(synthcohort, config_f
     path.write_text("mine")
     code, _, err = synthcohort("run", config_file, "--out", path)
     assert code == 2
-    assert err == f"error: --out {path} is a file; expected a run folder; name another one\n"
+    assert err == f"error: --out {path} is a file, or in one; expected a run folder; name another one\n"
+    code, _, err = synthcohort("run", config_file, "--out", path / "run")
+    assert (code, err.count("\n")) == (2, 1)
     assert path.read_text() == "mine"
 
 

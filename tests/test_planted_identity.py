@@ -2,20 +2,27 @@
 
 import contextlib
 import io
+import json
 import logging
+import math
 import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import pytest
 from byte_search import search_tree
 from conftest import OVERRIDE_REASON, TINY
 from planting import DATE_VALUE, NIFTI_MANIFEST, TIME_VALUE, WORD, plant_dicom, plant_nifti
 
 from pipeline.cohort import open_cohort, read_tsv
-from pipeline.config import parse_config
+from pipeline.config import IngestSection, parse_config
 from pipeline.deid_check.scan import check_path
 from pipeline.errors import DataError
+from pipeline.ingest.dicom import HEADER_TAGS
+from pipeline.ingest.manifest import load_manifest
+from pipeline.ingest.sidecars import build_sidecars
 from pipeline.runner import run_stages
 
 # What the phantom's own writer puts into headers, and numbers that carry no token.
@@ -162,3 +169,67 @@ def test_deid_check_finds_the_planted_sources_and_nothing_in_what_was_made_of_th
         assert check_path(planted.place / "source").n_findings > 300
         assert check_path(planted.run / "cohort").findings == []
     assert check_path(dicom.run / "release").findings == []
+
+
+# docs/deidentification.md: what it says is kept, read and removed is what ingest keeps, reads and removes.
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "deidentification.md").read_text()
+# Described in the quality page itself, and computed from voxels.
+COMPUTED_TABLES = {"quality.tsv", "desc-tissue_dseg.tsv", "desc-tumor_dseg.tsv"}
+
+
+def section(title):
+    return DOCUMENT.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def last_column(title):
+    rows = [line.strip("|").split("|") for line in section(title).splitlines() if line.startswith("| ")]
+    return [row[-1].strip() for row in rows[1:]]
+
+
+def words(text):
+    return set(re.findall(r"`([^`]+)`", text))
+
+
+def kept(place):
+    """Return the fields that the first table names for a file."""
+    return set.union(
+        *(words(cell.split(":", 1)[1].split("; also")[0]) for cell in last_column("Kept") if place in cell)
+    )
+
+
+def test_the_tables_of_the_cohort_have_the_columns_that_are_documented_and_no_others(dicom):
+    for path in sorted((dicom.run / "cohort").glob("*.tsv")):
+        if path.name not in COMPUTED_TABLES:
+            assert set(path.read_text().splitlines()[0].split("\t")) == kept(f"`{path.name}`:"), path.name
+
+
+def test_sidecars_have_the_documented_keys_and_no_others(dicom, nifti):
+    found = set()
+    for planted in (dicom, nifti):
+        sidecars = list((planted.run / "cohort").glob("sub-*/anat/*.json"))
+        assert sidecars
+        found |= {key for path in sidecars for key in json.loads(path.read_text())}
+    assert found <= kept("sidecar:")
+    config = IngestSection(coregister=True, atlas_registration=True, bias_correction=True)
+    possible = build_sidecars(load_manifest("dicom"), config, "t1").values()
+    assert found.union(*possible) == kept("sidecar:")
+
+
+def test_headers_have_the_documented_fields_and_no_others(dicom, nifti):
+    for planted in (dicom, nifti):
+        for path in sorted((planted.run / "cohort").glob("sub-*/anat/*.nii")):
+            header = nib.Nifti1Image.from_filename(path).header
+            assert not header.extensions
+            assert path.stat().st_size == 352 + header.get_data_dtype().itemsize * math.prod(header.get_data_shape())
+            assert {name for name in header if header[name].tobytes().strip(b"\0")} <= kept("NIfTI:") - {"voxels"}
+
+
+def test_the_attributes_that_are_read_are_documented():
+    text = section("Kept").split("Of a DICOM file these attributes are read")[1]
+    assert words(text) == set(HEADER_TAGS)
+
+
+def test_each_place_in_the_second_table_is_one_where_tokens_were_planted(dicom, nifti):
+    kinds = set.union(*map(words, last_column("Removed")))
+    assert kinds == {*dicom.tokens.count(), *nifti.tokens.count(), "date"}

@@ -8,10 +8,9 @@ from raw_study import make_raw_study, write_raw_study
 from scipy import ndimage
 
 from pipeline.config import IngestSection
+from pipeline.ingest import preprocess
 from pipeline.ingest.discover import discover_nifti
-from pipeline.ingest.load import load_case
 from pipeline.ingest.manifest import load_manifest
-from pipeline.ingest.preprocess import brain_grid, find_brain, place_scans, preprocess_case
 from pipeline.labels import MODALITIES
 from pipeline.volumes import Volume, resample, resample_labels
 
@@ -24,12 +23,22 @@ def raw(tmp_path_factory):
     study = make_raw_study(1)
     manifest = load_manifest(str(write_raw_study(study, folder)))
     (case,) = discover_nifti(folder, manifest)
-    loaded = load_case(case, manifest, CONFIG.min_slices)
-    placement = place_scans(loaded, manifest, CONFIG)
-    mask = find_brain(loaded, placement, manifest, CONFIG)
-    found = preprocess_case(case, "abc", manifest, CONFIG)
-    grid = brain_grid(mask, CONFIG, np.eye(4))
-    return SimpleNamespace(study=study, placement=placement, mask=mask, found=found, grid=grid)
+    kept = {}
+
+    def keep(name):
+        function = getattr(preprocess, name)
+
+        def kept_function(*arguments):
+            kept[name] = function(*arguments)
+            return kept[name]
+
+        return kept_function
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("place_scans", "brain_grid"):
+            patch.setattr(preprocess, name, keep(name))
+        found = preprocess.preprocess_case(case, "abc", manifest, CONFIG)
+    return SimpleNamespace(study=study, placement=kept["place_scans"], found=found, grid=kept["brain_grid"])
 
 
 def test_every_scan_is_placed_to_within_half_a_voxel(raw):

@@ -83,7 +83,7 @@ def run_tool(head: Volume, tool: str, weights: Path) -> Volume:
         if result.returncode != 0 or not mask.is_file():
             raise CaseError(f"{tool} failed (exit code {result.returncode}); expected a brain mask; run it by hand")
         found = to_ras(load_volume(mask))
-        return place_on_grid(Volume(np.array(found.array) > 0, found.affine), head)
+        return place_on_grid(Volume(np.array(found.array) > 0, found.affine), head, called="brain mask")
 
 
 def _environment(tool: str, weights: Path) -> dict[str, str]:

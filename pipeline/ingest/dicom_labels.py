@@ -104,8 +104,8 @@ def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
     ----------
     path : Path
     manifest : Manifest
-        ``segments`` tells which structure's name means which tumour class; where classes overlap, the class that
-        comes later in the scheme wins.
+        ``segments`` tells which structure's name means which tumour class; where classes overlap, the smaller one
+        wins: structures are often drawn as outlines, one within the other.
     scan : Volume
         The scan, in RAS.
 
@@ -130,8 +130,9 @@ def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
         raise CaseError("no structure that the manifest names; expected names as in `segments:`; correct the manifest")
     values = manifest.scheme.tumor_values
     tumor_map = np.zeros(scan.array.shape, np.uint8)
-    for name in manifest.scheme.tumor:
-        tumor_map[fill_contours(contours.get(name, []), scan)] = values[name]
+    filled = {name: fill_contours(contours.get(name, []), scan) for name in manifest.scheme.tumor}
+    for name, mask in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
+        tumor_map[mask] = values[name]
     return Volume(tumor_map, scan.affine)
 
 

@@ -69,7 +69,7 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
         return LoadedCase(images, tumor, drawn_on, None, "")
     rule = manifest.brain_mask
     given = to_ras(load_volume(case.files["brain_mask"][0], rule.volume if rule else None))
-    brain, brain_on = place_on_scan(Volume(given.array > 0, given.affine), images, "")
+    brain, brain_on = place_on_scan(Volume(given.array > 0, given.affine), images, "", "brain mask")
     return LoadedCase(images, tumor, drawn_on, brain, brain_on)
 
 
@@ -155,7 +155,9 @@ def read_tumor(case: SourceCase, manifest: Manifest, images: Mapping[str, Volume
     return Volume(manifest.scheme.from_source(whole, manifest.labels), volume.affine)
 
 
-def place_on_scan(volume: Volume, images: Mapping[str, Volume], drawn_on: str) -> tuple[Volume, str]:
+def place_on_scan(
+    volume: Volume, images: Mapping[str, Volume], drawn_on: str, called: str = "label map"
+) -> tuple[Volume, str]:
     """Put a label map or mask onto the whole grid of the scan that it was drawn on.
 
     Parameters
@@ -165,6 +167,8 @@ def place_on_scan(volume: Volume, images: Mapping[str, Volume], drawn_on: str) -
     images : mapping of str to Volume
     drawn_on : str
         Modality that the manifest names; empty: the first on whose grid the map lies.
+    called : str
+        What the volume is, for the error.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def place_on_scan(volume: Volume, images: Mapping[str, Volume], drawn_on: str) -
     problem: CaseError | None = None
     for name in [drawn_on] if drawn_on else images:
         try:
-            return place_on_grid(volume, images[name]), name
+            return place_on_grid(volume, images[name], called=called), name
         except CaseError as error:
             problem = problem or error
-    raise problem or CaseError("label map of no scan; expected the grid of one; name it under `tumor_on:`")
+    raise problem or CaseError(f"{called} of no scan; expected the grid of one; name it under `tumor_on:`")

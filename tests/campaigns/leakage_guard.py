@@ -1,10 +1,12 @@
 """Measure the leakage guard: how many made-up duplicates it finds, how many pairs of two persons it calls one.
 
-    python tests/campaigns/leakage_guard.py [--phantoms N] [--real FOLDER] [--skulls N]
+    python tests/campaigns/leakage_guard.py [--phantoms N] [--real FOLDER] [--skulls N] [--spacing-mm MM] [--seed N]
 
 Duplicates are made of every brain in each way that real collections hold them: exact, resampled and turned, cropped
 anew, brightness rescaled with noise and a bias field, skull-stripped by another tool; and, of phantoms, with the skull
-on, so that the brain has to be found again. ``--real`` is a folder in BraTS 2021 naming.
+on, so that the brain has to be found again. ``--real`` is a folder in BraTS 2021 naming. ``--spacing-mm`` is that of
+the working grid, on which ingest compares. The method and its threshold were chosen with seeds 100 and 200; what is
+reported in docs/leakage.md is seed 0.
 """
 
 import argparse
@@ -85,9 +87,14 @@ KINDS: dict[str, Callable[[Volume, Stream], Volume]] = {
 }
 
 
-def describe(scan: Volume) -> Anatomy:
-    """Describe a stripped scan."""
-    return describe_anatomy(scan.array, scan.array > 0, scan.affine)
+def describe(scan: Volume, spacing_mm: float) -> Anatomy:
+    """Describe a stripped scan, on the working grid as ingest does."""
+    brain = scan.array > 0
+    centre = scan.affine @ [*np.argwhere(brain).mean(axis=0), 1.0]
+    size = round(240 / spacing_mm)
+    grid = Grid((size, size, size), spacing_mm, (float(centre[0]), float(centre[1]), float(centre[2])))
+    mask = resample(Volume(brain.astype(np.float32), scan.affine), grid).array > 0.5
+    return describe_anatomy(np.where(mask, resample(scan, grid).array, 0.0), mask, grid.affine)
 
 
 def phantoms(n: int) -> Iterator[Volume]:
@@ -106,16 +113,16 @@ def real(folder: Path) -> Iterator[Volume]:
         yield Volume(scan.array.astype(np.float32), scan.affine)
 
 
-def measure(name: str, scans: list[Volume]) -> None:
+def measure(name: str, scans: list[Volume], spacing_mm: float, seed: int) -> None:
     """Print the false alarms among a set's pairs, and the detection of each kind of duplicate."""
-    anatomies = [describe(scan) for scan in scans]
+    anatomies = [describe(scan, spacing_mm) for scan in scans]
     others = np.array([float(a @ b) for a, b in combinations(anatomies, 2)])
     report(name, "pairs of two persons", others, len(others))
     for number, (kind, change) in enumerate(KINDS.items()):
         found = []
         for index, (scan, anatomy) in enumerate(zip(scans, anatomies, strict=True)):
-            stream = np.random.default_rng([number, index])
-            found.append(float(describe(change(scan, stream)) @ anatomy))
+            stream = np.random.default_rng([seed + number, index])
+            found.append(float(describe(change(scan, stream), spacing_mm) @ anatomy))
         report(name, kind, np.array(found), len(found))
 
 
@@ -155,11 +162,13 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=40)
     parser.add_argument("--skulls", type=int, default=6)
     parser.add_argument("--real", type=Path)
+    parser.add_argument("--spacing-mm", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.real:
-        measure("patients", list(real(arguments.real)))
+        measure("patients", list(real(arguments.real)), arguments.spacing_mm, arguments.seed)
     if arguments.phantoms > 1:
-        measure("phantoms", list(phantoms(arguments.phantoms)))
+        measure("phantoms", list(phantoms(arguments.phantoms)), arguments.spacing_mm, arguments.seed)
     if arguments.skulls:
         measure_skulls(arguments.skulls)
 
