@@ -1,6 +1,8 @@
 """The command line: verbs; a stage is imported only when its verb runs, so that ``--help`` answers at once."""
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -155,10 +157,24 @@ def main() -> NoReturn:
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
             _fail(error.format_message(), 2)
-        raise
+        if os.environ.get("SYNTHCOHORT_DEBUG"):
+            raise
+        _fail(_describe_unforeseen(error), 1)
     if code == INTERRUPTED:
         _fail("interrupted; a run goes on from here with the same command", code)
     sys.exit(code)
+
+
+def _describe_unforeseen(error: Exception) -> str:
+    """Say what happened and where, but not the error's own text: it may quote a path or a header of the source."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}pipeline{os.sep}" in frame.filename
+    ]
+    where = ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:])
+    return (
+        f"unforeseen {type(error).__name__} at {where}; please report that. SYNTHCOHORT_DEBUG=1 shows the whole "
+        "traceback, which may quote file names and headers of your source"
+    )
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -121,6 +121,11 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
         raise CaseError(
             f"unreadable NIfTI file ({type(error).__name__}); expected a whole .nii or .nii.gz; copy it anew"
         ) from error
+    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
+        raise CaseError(
+            "header that states no orientation (sform and qform code 0); expected one, for left and right would be a "
+            "guess; set it with the tool that made the file"
+        )
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:

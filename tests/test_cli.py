@@ -136,12 +136,13 @@ def test_each_error_has_its_exit_code(synthcohort, config_file, monkeypatch, err
         assert err == f"error: {error}\n"
 
 
-def test_a_bug_shows_its_traceback(config_file, monkeypatch):
+def test_a_bug_shows_its_traceback_when_asked_to(config_file, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("pipeline.runner.run_stages", fail)
     monkeypatch.setattr(sys, "argv", ["synthcohort", "run", str(config_file)])
+    monkeypatch.setenv("SYNTHCOHORT_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main()
 
@@ -244,6 +245,17 @@ def test_a_file_as_run_folder_is_refused_and_left_as_it_is(synthcohort, config_f
     code, _, err = synthcohort("run", config_file, "--out", path / "run")
     assert (code, err.count("\n")) == (2, 1)
     assert path.read_text() == "mine"
+
+
+def test_an_unforeseen_error_is_told_without_its_text(synthcohort, config_file, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("/hospital/Doe_Jane/scan.nii")
+
+    monkeypatch.setattr("pipeline.runner.run_stages", fail)
+    code, _, err = synthcohort("run", config_file, "--out", tmp_path / "run")
+    assert code == 1
+    assert re.match(r"error: unforeseen RuntimeError at cli\.py:\d+.*please report", err)
+    assert "Doe" not in err
 
 
 def test_phantom_refuses_a_folder_that_is_not_empty(synthcohort, tmp_path):

@@ -264,6 +264,8 @@ labels: {oedema: 1}
         ("'P\\d+'", "'P(\\d+'", "regular expression"),
         ("'{subject}_t1.nii'", "'t1.nii'", "{subject}"),
         ("name: mine", "name: [", "not YAML"),
+        ("name: mine", "name: mine\ntumor_on: t1c", "tumor_on: expected one of t1, got t1c"),
+        ("name: mine", "name: mine\nsegments: {oedema: x}", "format nifti has no use for segments"),
     ],
 )
 def test_a_wrong_manifest_is_refused_in_words(tmp_path, old, new, words):

@@ -1,6 +1,8 @@
 """DICOM in: the same cohort as from NIfTI, series known by what their headers say."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ from pipeline.ingest.dicom import Series, assign_series, discover_dicom, read_se
 from pipeline.ingest.dicom_convert import convert_series
 from pipeline.ingest.dicom_labels import read_segmentation
 from pipeline.ingest.load import check_image
-from pipeline.ingest.manifest import Manifest, SeriesRule, load_manifest
+from pipeline.ingest.manifest import Manifest, Prepared, SeriesRule, load_manifest
 from pipeline.ingest.pseudonym import PHANTOM_KEY, pseudonym
 from pipeline.phantom.cohort import make_subject, write_subject
 from pipeline.runner import run_stages
@@ -224,6 +226,61 @@ def test_the_finest_then_the_longest_then_the_last_series_is_preferred():
     assert verdicts == [(7, "chosen"), (3, "runner-up"), (8, "runner-up"), (9, "runner-up")]
 
 
+def choose(monkeypatch, study, drawn_on, prepared=None):
+    monkeypatch.setattr("pipeline.ingest.dicom.referenced_series", lambda path: drawn_on)
+    others = [series_of("T1 AX GAD", contrast=True), series_of("FLAIR AX"), series_of("T2 AX")]
+    manifest = load_manifest("phantom-dicom").model_copy(update={"prepared": prepared or Prepared()})
+    return assign_series([*study, *others, series_of("TUMOR SEG", "SEG")], manifest)
+
+
+def test_the_series_that_the_labels_were_drawn_on_is_preferred_to_a_finer_one(monkeypatch):
+    study = [series_of("T1 AX", uid="coarse", voxel_mm3=5.0, files=[Path("coarse")]), series_of("T1 AX", uid="fine")]
+    found = choose(monkeypatch, study, "coarse")
+    assert (found.problem, found.tumor_on, found.files["t1"]) == ("", "t1", (Path("coarse"),))
+
+
+def test_labels_on_a_series_that_no_rule_takes_are_not_guessed_onto_another_scan(monkeypatch):
+    study = [series_of("T1 AX", uid="fine"), series_of("T1 SUBTRACTED", uid="other")]
+    assert "labels drawn on a series that no rule takes" in choose(monkeypatch, study, "other").problem
+    # Scans that share one world may be labelled on any of them.
+    assert choose(monkeypatch, study, "other", Prepared(coregistered=True)).problem == ""
+
+
+def test_one_series_is_not_two_modalities():
+    content = load_manifest("phantom-dicom").model_dump()
+    content["series"]["t2"] = content["series"]["flair"]
+    study = [series_of("T1 AX"), series_of("T1 AX GAD", contrast=True), series_of("FLAIR AX")]
+    found = assign_series([*study, series_of("TUMOR SEG", "SEG")], Manifest.model_validate(content))
+    assert found.problem.startswith("one series for t2 and flair; expected one each")
+
+
+def test_a_series_is_refused_if_any_of_its_files_is_and_odd_descriptions_lose_no_file(phantoms, tmp_path):
+    paths = sorted((phantoms / "dicom" / "study00001").rglob("*.dcm"))
+    chosen = [path for path in paths if pydicom.dcmread(path).SeriesDescription == "T2 AX"]
+    for number, path in enumerate(chosen):
+        dataset = pydicom.dcmread(path)
+        dataset.EchoTime = [10, 20] if number == 1 else dataset.EchoTime
+        dataset.add_new("SpecificCharacterSet", "CS", "DOE JANE X" if number == 2 else "ISO_IR 100")
+        if number == len(chosen) - 1:
+            dataset.BurnedInAnnotation = "YES"
+        dataset.save_as(tmp_path / f"{number}.dcm")
+    (series,) = read_series(tmp_path)
+    assert len(series.files) == len(chosen)
+    assert series.why_not() == "with text burned in"
+
+
+def test_what_pydicom_warns_of_is_not_printed(phantoms, tmp_path):
+    path = next((phantoms / "dicom" / "study00001").rglob("*.dcm"))
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("SpecificCharacterSet", "CS", "DOE JANE X")
+    dataset.save_as(tmp_path / "odd.dcm")
+    program = "import pathlib, sys; from pipeline.ingest.dicom import read_series; "
+    program += "print(len(read_series(pathlib.Path(sys.argv[1]))))"
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+    assert "DOE" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
@@ -267,11 +324,19 @@ def test_an_image_stored_twice_counts_once(phantoms, tmp_path):
         (("T1_MPR", "T1_MPR+C", "T2_TSE", "FLAIR"), ("T1_MPR", "T1_MPR+C", "T2_TSE", "FLAIR")),
         (("t1 se", "t1 se gad", "t2 tse", "t2 flair"), ("t1 se", "t1 se gad", "t2 tse", "t2 flair")),
         (("SAG T1 CE", "SAG T1", "FLAIR COR", "T2"), ("SAG T1", "SAG T1 CE", "T2", "FLAIR COR")),
+        (("T1 SPACE SAG 1mm", "T1W_TSE_Gd", "T2W", "FLAIR"), ("T1 SPACE SAG 1mm", "T1W_TSE_Gd", "T2W", "FLAIR")),
+        (("Ax T1 FLAIR", "AX T1 C+", "Ax T2", "Ax T2 FLAIR"), ("Ax T1 FLAIR", "AX T1 C+", "Ax T2", "Ax T2 FLAIR")),
+        (("AX_T1", "AX_T1_POST", "AX_T2", "AX_FLAIR"), ("AX_T1", "AX_T1_POST", "AX_T2", "AX_FLAIR")),
+        (
+            ("t1 tra", "t1 tra KM", "t2 tra", "t2_space_dark-fluid"),
+            ("t1 tra", "t1 tra KM", "t2 tra", "t2_space_dark-fluid"),
+        ),
+        (("T1 PRE CONTRAST", "POST T1", "T2", "FLAIR"), ("T1 PRE CONTRAST", "POST T1", "T2", "FLAIR")),
     ],
 )
 def test_the_generic_manifest_knows_usual_series_descriptions(descriptions, expected):
     manifest = load_manifest("dicom")
-    study = [series_of(text) for text in (*descriptions, "LOCALIZER", "DWI")]
+    study = [series_of(text) for text in (*descriptions, "LOCALIZER", "DWI", "T2* GRE", "T1 MAP")]
     for series in study:
         series.files = [Path(series.description)]
     study.append(series_of("anything", "SEG"))

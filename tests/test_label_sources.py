@@ -62,6 +62,43 @@ def test_nifti_labels_beside_a_dicom_study_may_lie_in_any_order_of_axes(axes, tm
     np.testing.assert_allclose(loaded.tumor.affine, drawn.affine, atol=1e-3)
 
 
+SEGMENTS = {"dicom-seg": "segment", "dicom-rt": "structure"}
+
+
+@pytest.mark.parametrize(("kind", "called"), SEGMENTS.items())
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"segments": {"oedema": "oedema"}}, "number .* fits no rule; expected a class for each"),
+        ({"segments": {"oedema": "o", "necrotic_core": "necro", "enhancing": "enh"}}, "fits several rules"),
+        ({"segments": {"oedema": "liver"}}, "that the manifest names"),
+    ],
+)
+def test_segments_that_mean_no_class_or_several_are_not_guessed(kind, called, change, words, tmp_path):
+    write_good_case(tmp_path, kind)
+    manifest = make_manifests()[kind].model_copy(update=change)
+    (case,) = discover_dicom(tmp_path, manifest)
+    with pytest.raises(CaseError, match=f"{called}.* {words}") as caught:
+        load_case(case, manifest, 16)
+    assert "Quillfeather" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", SEGMENTS)
+def test_segments_that_are_no_tumour_may_be_ignored_by_name(kind, tmp_path):
+    write_good_case(tmp_path, kind)
+    change = {"segments": {"oedema": "oedema"}, "ignore_segments": "(necro|enhanc)"}
+    manifest = make_manifests()[kind].model_copy(update=change)
+    assert set(np.unique(load_one(tmp_path, manifest).tumor.array)) == {0, 1}
+
+
+def test_two_structures_of_one_class_add_up_where_they_overlap(tmp_path, monkeypatch):
+    write_good_case(tmp_path, "dicom-rt")
+    manifest = make_manifests()["dicom-rt"]
+    everything = {"oedema": "(oedema|necro|enhanc)"}
+    found = load_one(tmp_path, manifest.model_copy(update={"segments": everything}))
+    assert dice(found.tumor.array > 0, truth().array > 0) >= 0.97
+
+
 def ring(radius_mm, z_mm, centre=(10.0, 10.0)):
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     flat = np.c_[centre[0] + radius_mm * np.cos(angles), centre[1] + radius_mm * np.sin(angles)]

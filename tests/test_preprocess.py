@@ -29,7 +29,7 @@ def test_an_image_with_one_value_in_the_brain_cannot_be_scaled():
 
 def loaded_head(mask=None):
     """Return a head of ones with a mask given in it, or none."""
-    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine = np.diag([20.0, 20.0, 20.0, 1.0])
     head = Volume(np.ones((12, 12, 12), np.float32), affine)
     given = None if mask is None else Volume(mask, affine)
     tumor = Volume(np.zeros((12, 12, 12), np.uint8), affine)
@@ -47,6 +47,18 @@ def test_a_given_brain_mask_is_used_with_its_holes_filled_and_its_islands_droppe
     mask[0, 0, 0] = True
     found = find_brain(loaded_head(mask), PLACEMENT, load_manifest("brats2021"), IngestSection())
     np.testing.assert_array_equal(found.array, solid)
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_a_mask_with_the_volume_of_no_brain_is_a_case_error_whoever_made_it(n):
+    mask = np.zeros((12, 12, 12), bool)
+    mask[:n, :n, :n] = True
+    with pytest.raises(CaseError, match=f"brain mask of {8 * n**3} ml; expected 300 to 2600 ml"):
+        find_brain(loaded_head(mask), PLACEMENT, load_manifest("brats2021"), IngestSection())
+    stripped = loaded_head()
+    stripped.images["t1"].array[~mask] = 0
+    with pytest.raises(CaseError, match="brain mask of"):
+        find_brain(stripped, PLACEMENT, load_manifest("brats2021"), IngestSection())
 
 
 def test_a_brain_that_can_not_be_found_is_a_case_error():

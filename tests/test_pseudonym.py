@@ -29,6 +29,11 @@ def test_a_pseudonym_is_the_start_of_hmac_sha256():
     assert pseudonym(KEY, "BraTS", "BraTS2021_00006") == "3ccd48acb88cb16b"
 
 
+def test_names_that_are_no_text_get_pseudonyms_too():
+    one, other = (b"M\xfcller".decode(errors="surrogateescape"), b"M\xe4ller".decode(errors="surrogateescape"))
+    assert len({pseudonym(b"k" * 16, "data", name) for name in (one, other)}) == 2
+
+
 def test_different_persons_get_different_pseudonyms():
     assert len({pseudonym(KEY, "BraTS", f"BraTS2021_{n:05d}") for n in range(2000)}) == 2000
 

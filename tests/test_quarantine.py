@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from byte_search import search_tree
 from conftest import write_source
 from ingest_builders import change, file_of, ingest, subject_of
 
 from pipeline.cohort import open_cohort, read_tsv
 from pipeline.errors import DataError
+from pipeline.ingest import case as case_module
 
 
 def truncate(source, number):
@@ -54,7 +56,12 @@ def enlarge(source, number):
     for role in ("t1", "t1ce", "t2", "flair", "seg"):
         path = file_of(source, number, role)
         image = nib.Nifti1Image.from_filename(path)
-        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])), path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([1.0, 2.0, 1.0, 1.0])), path)
+
+
+def only_tumour(source, number):
+    brain = np.asarray(nib.Nifti1Image.from_filename(file_of(source, number, "t1")).dataobj) > 0
+    change(file_of(source, number, "seg"), lambda labels: brain.astype(labels.dtype))
 
 
 def one_voxel_tumour(source, number):
@@ -64,6 +71,21 @@ def one_voxel_tumour(source, number):
         return small
 
     change(file_of(source, number, "seg"), shrink)
+
+
+def forget_orientation(source, number):
+    path = file_of(source, number, "t2")
+    image = nib.Nifti1Image.from_filename(path)
+    again = nib.Nifti1Image(np.asarray(image.dataobj), image.affine)
+    again.set_sform(image.affine, code=0)
+    again.set_qform(image.affine, code=0)
+    nib.save(again, path)
+
+
+def label_elsewhere(labels):
+    moved = np.zeros_like(labels)
+    moved[:4, :4, :6] = 4
+    return moved
 
 
 def change_role(role, function, dtype=None):
@@ -79,12 +101,14 @@ BAD_CASES = {
     "missing modality": (lambda source, number: file_of(source, number, "flair").unlink(), "no file for flair"),
     "unknown label value": (change_role("seg", lambda a: np.where(a == 4, 7, a)), r"label values \[7\]"),
     "labels between classes": (change_role("seg", lambda a: a * 0.9, np.float32), "not whole numbers"),
+    "no orientation": (forget_orientation, "header that states no orientation"),
+    "tumour beside the brain": (change_role("seg", label_elsewhere), "100% of the tumour outside the brain"),
     "too few slices": (cut_slices, "t1 has 12 slices; expected at least 16"),
     "one value everywhere": (change_role("t1ce", lambda a: np.full_like(a, 9)), "t1ce has one value everywhere"),
     "no contrast": (change_role("flair", lambda a: (a > 0).astype(np.int16)), "flair has one value in the whole brain"),
     "brain beyond the grid": (enlarge, "of the brain outside the working grid"),
     "modality on another grid": (change_role("t2", lambda a: a[:-1]), "t2 on another grid"),
-    "all brain is tumour": (change_role("seg", np.ones_like), "voxels of healthy brain"),
+    "all brain is tumour": (only_tumour, "voxels of healthy brain"),
     "tumour below the resolution": (one_voxel_tumour, "tumour smaller than a voxel"),
     "two files for one role": (
         lambda source, number: shutil.copy(
@@ -161,6 +185,21 @@ def test_the_journal_holds_no_absolute_path(mixed):
     events = [json.loads(line) for line in (mixed.cohort.parent / "journal.jsonl").read_text().splitlines()]
     assert {event["event"] for event in events} >= {"run_start", "stage_start", "dataset", "image", "stage_end"}
     assert [text for event in events for text in texts(event) if text.startswith("/")] == []
+
+
+def test_an_unforeseen_error_is_that_cases_alone_and_not_quoted(tmp_path, monkeypatch):
+    def fail(case, *rest):
+        if case.number == 2:
+            raise ZeroDivisionError("scan of Jane Doe")
+        return real(case, *rest)
+
+    real = case_module.preprocess_case
+    monkeypatch.setattr(case_module, "preprocess_case", fail)
+    cohort = ingest(write_source(tmp_path / "source", 6), tmp_path / "run")
+    (row,) = read_tsv(cohort / "quarantine.tsv")
+    assert row["case_number"] == "2"
+    assert row["reason"].startswith("unforeseen ZeroDivisionError; expected")
+    assert not search_tree("Jane", cohort)
 
 
 def test_with_too_few_usable_cases_the_stage_fails_with_the_reasons(tmp_path):

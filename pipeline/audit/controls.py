@@ -1,6 +1,5 @@
 """Controls: what must not fire, and what must. An audit whose controls misbehave is invalid, whatever it says."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.audit.statistics import auc, permutation_aucs, permutation_p
 from pipeline.audit.targets import Persons, Reference, Release, Targets, score_persons, unlabelled
 from pipeline.cohort import INTENSITY_MAX, Case, CaseData, write_case
 from pipeline.config import AuditSection
+from pipeline.scratch import temporary_folder
 from pipeline.seeds import numpy_stream
 from pipeline.train.data import one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
@@ -122,8 +122,8 @@ def planted_copies(
     stream = numpy_stream(reference.seed, "planted")
     chosen = _choose(members, share, stream)
     synthetic = release.synthetic
-    with tempfile.TemporaryDirectory(prefix="synthcohort-") as folder:
-        planted = [_write_copy(case, Path(folder), reference, synthetic.spacing_mm, stream) for case in chosen]
+    with temporary_folder() as folder:
+        planted = [_write_copy(case, folder, reference, synthetic.spacing_mm, stream) for case in chosen]
         leaking = Release(replace(synthetic, cases=(*synthetic.cases, *planted)), release.generator)
         targets = [*((case,) for case in chosen), *nonmembers]
         scores = score_persons(nearest_neighbour, targets, leaking, reference)

@@ -25,7 +25,8 @@ START_TILTS_DEGREES = (-20.0, 0.0, 20.0)
 START_HEIGHTS_MM = (-40.0, -15.0, 10.0, 35.0)
 SPACING_MM = 4.0
 RIM_MM = {"starts": 8.0, "fit": 6.0}
-PLAUSIBLE_ML = (700.0, 2300.0)
+# Also of scans that hold part of a brain only; a head with its skull has 3 litres and more.
+PLAUSIBLE_ML = (300.0, 2600.0)
 MIN_OVERLAP = 0.8
 
 
@@ -131,6 +132,17 @@ def check_brain(mask: Volume, expected: NDArray[np.bool_]) -> None:
             f"brain mask that shares {overlap:.2f} (Dice) with the atlas' brain; expected at least {MIN_OVERLAP}; look "
             "at the scan, or give a mask"
         )
+    check_volume(mask)
+
+
+def check_volume(mask: Volume) -> None:
+    """Check that a mask, found, given or of a stripped scan, has the volume of a brain: a head with its face has not.
+
+    Raises
+    ------
+    CaseError
+        If not.
+    """
     volume_ml = float(mask.array.sum()) * mask.voxel_ml
     low, high = PLAUSIBLE_ML
     if not low <= volume_ml <= high:
@@ -145,6 +157,8 @@ def _starts(head: Volume, is_stripped: bool) -> Iterator[FloatArray]:
     atlas_centre = (brain.affine @ [*np.argwhere(brain.array).mean(axis=0), 1.0])[:3]
     threshold = 0.0 if is_stripped else float(np.percentile(head.array, 99)) * 0.15
     filled = np.argwhere(head.array > threshold)
+    if not len(filled):
+        raise CaseError("scan with nothing brighter than its background; expected a head; look at the scan")
     top = float((head.affine @ [*filled.max(axis=0), 1.0])[2])
     middle = (head.affine @ [*filled.mean(axis=0), 1.0])[:3]
     # The crown of the head is where the field of view, or the head, ends; the neck's length says nothing.

@@ -12,12 +12,12 @@ doi:10.1002/hbm.24750.
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import CaseError, ConfigError
+from pipeline.scratch import temporary_folder
 from pipeline.volumes import Volume, load_volume, place_on_grid, save_volume, to_ras
 
 TIMEOUT_S = 1800
@@ -64,19 +64,19 @@ def run_tool(head: Volume, tool: str, weights: Path) -> Volume:
     program = find_program(tool)
     if not weights.exists():
         raise ConfigError("ingest.brain_weights: no such file or folder; expected the tool's weights; fetch them first")
-    with tempfile.TemporaryDirectory(prefix="synthcohort-") as folder:
-        scan, mask = Path(folder, "scan.nii.gz"), Path(folder, "brain_mask.nii.gz")
+    with temporary_folder() as folder:
+        scan, mask = folder / "scan.nii.gz", folder / "brain_mask.nii.gz"
         save_volume(head, scan)
         if tool == "synthstrip":
             command = [program, "-i", str(scan), "-m", str(mask), "--model", str(weights)]
         else:
             # Weights by environment: HD-BET has no option for them.
-            command = [program, "-i", str(scan), "-o", str(Path(folder, "brain.nii.gz")), "--save_bet_mask"]
+            command = [program, "-i", str(scan), "-o", str(folder / "brain.nii.gz"), "--save_bet_mask"]
             command += ["-device", "cpu", "--disable_tta"]
-            mask = Path(folder, "brain_bet.nii.gz")
+            mask = folder / "brain_bet.nii.gz"
         try:
             result = subprocess.run(
-                command, capture_output=True, timeout=TIMEOUT_S, check=False, env=_environment(tool, weights)
+                command, capture_output=True, timeout=TIMEOUT_S, check=False, env=_environment(tool, weights, folder)
             )
         except subprocess.TimeoutExpired as error:
             raise CaseError(f"{tool} did not end; expected a brain mask; look at the scan") from error
@@ -86,5 +86,7 @@ def run_tool(head: Volume, tool: str, weights: Path) -> Volume:
         return place_on_grid(Volume(np.array(found.array) > 0, found.affine), head, called="brain mask")
 
 
-def _environment(tool: str, weights: Path) -> dict[str, str]:
-    return {**os.environ, **({"HD_BET_PARAMS": str(weights)} if tool == "hd-bet" else {})}
+def _environment(tool: str, weights: Path, folder: Path) -> dict[str, str]:
+    """Return what a tool is run with: its temporary files, too, are a patient's."""
+    own = {"HD_BET_PARAMS": str(weights)} if tool == "hd-bet" else {}
+    return {**os.environ, **own, "TMPDIR": str(folder)}

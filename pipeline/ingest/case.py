@@ -1,6 +1,8 @@
 """One case of an ingest: preprocess, write, measure, draw; done once, also by an ingest that was cut off."""
 
 import json
+import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 from pipeline.attributes import describe_tumor
 from pipeline.cohort import write_case, write_json
 from pipeline.config import IngestSection
-from pipeline.errors import CaseError
+from pipeline.errors import CaseError, SynthcohortError
 from pipeline.figures import quality_picture, save_picture
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.leakage import describe_anatomy
@@ -62,17 +64,33 @@ def ingest_case(task: IngestTask) -> IngestOutcome:
         return IngestOutcome(**json.loads(mark.read_text(encoding="utf-8")))
     try:
         with temporary_files_in(task.out):
-            found = preprocess_case(task.case, task.subject, task.manifest, task.config)
+            outcome = _write(preprocess_case(task.case, task.subject, task.manifest, task.config), task)
     except CaseError as error:
         outcome = IngestOutcome({}, str(error))
-    else:
-        outcome = _write(found, task)
+    except (SynthcohortError, OSError, MemoryError):
+        # Not this case's fault: the config, or a machine without room.
+        raise
+    except Exception as error:
+        if os.environ.get("SYNTHCOHORT_DEBUG"):
+            raise
+        # Its text may quote the source.
+        outcome = IngestOutcome(
+            {}, f"unforeseen {type(error).__name__}; expected a case that can be preprocessed; please report it"
+        )
+    if outcome.reason:
+        _remove(task)
     # Renamed when whole: a mark torn by a kill would count as a finished case.
     mark.parent.mkdir(parents=True, exist_ok=True)
     temporary = mark.with_suffix(".tmp")
     write_json(temporary, asdict(outcome))
     temporary.replace(mark)
     return outcome
+
+
+def _remove(task: IngestTask) -> None:
+    """Remove what has been written of a case that failed after all."""
+    shutil.rmtree(task.out / f"sub-{task.subject}", ignore_errors=True)
+    (task.out / "figures" / f"sub-{task.subject}.png").unlink(missing_ok=True)
 
 
 def _write(found: PreprocessedCase, task: IngestTask) -> IngestOutcome:

@@ -4,9 +4,8 @@ Only the headers listed here are looked at, and none is passed on; folder and fi
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from pydicom.dataset import Dataset
 
 from pipeline.errors import DataError
 from pipeline.ingest.dicom_labels import referenced_series
-from pipeline.ingest.dicom_read import read_header
+from pipeline.ingest.dicom_read import is_dicom, read_header
 from pipeline.ingest.discover import SeriesChoice, SourceCase, compile_pattern
+from pipeline.ingest.files import walk_files
 from pipeline.ingest.manifest import Manifest, SeriesRule
-from pipeline.progress import progress
+from pipeline.progress import progress, say
 
 SEQUENCE_TAGS = ("EchoTime", "RepetitionTime", "InversionTime")
 HEADER_TAGS = [
@@ -118,6 +118,7 @@ def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
     if not studies:
         raise DataError("no DICOM file below ingest.source; expected studies; correct ingest.source or ingest.manifest")
     drawn = _find_drawn_labels(root, manifest)
+    n_studies = Counter(subject for subject, _ in studies)
     cases = []
     for number, (subject, study) in enumerate(sorted(studies), start=1):
         match = re.fullmatch(manifest.subject, subject)
@@ -127,7 +128,12 @@ def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
         if manifest.tumor is not None:
             labels = drawn.get(subject, ())
             found.files["tumor"] = labels
-            if len(labels) != 1 and not problem:
+            if n_studies[subject] > 1 and not problem:
+                problem = (
+                    f"labels named by the PatientID of a person with {n_studies[subject]} studies; expected to know "
+                    "which study they belong to; use DICOM labels, or give each study a PatientID of its own"
+                )
+            elif len(labels) != 1 and not problem:
                 problem = (
                     f"{len(labels)} label files; expected one named by the PatientID; see `tumor:` in the manifest"
                 )
@@ -145,7 +151,7 @@ def _find_drawn_labels(root: Path, manifest: Manifest) -> dict[str, tuple[Path, 
         return {}
     pattern = compile_pattern(manifest.tumor.file, manifest.subject)
     found: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+    for path in walk_files(root):
         match = pattern.fullmatch(path.relative_to(root).as_posix())
         if match:
             found[match["subject"]] = (*found.get(match["subject"], ()), path)
@@ -155,17 +161,21 @@ def _find_drawn_labels(root: Path, manifest: Manifest) -> dict[str, tuple[Path, 
 def read_series(root: Path) -> list[Series]:
     """Group all DICOM files below a folder by patient, study and series; other files are passed over."""
     series: dict[tuple[str, str, str], Series] = {}
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    paths = walk_files(root)
+    n_damaged = 0
     with progress("DICOM headers", len(paths)) as task:
         for path in paths:
             task.advance()
-            # No DICOM, or so damaged that pydicom raises any of its many types: such a file is passed over.
-            with suppress(Exception):
+            try:
                 header = read_header(path, HEADER_TAGS)
                 found = _describe(header)
                 if found.uid:
                     # A UID that two patients share, by a tool's fault, must not mix them.
                     _add_file(series.setdefault((found.subject, found.study, found.uid), found), header, path)
+            except Exception:  # no DICOM, or so damaged that pydicom raises any of its many types
+                n_damaged += is_dicom(path)
+    if n_damaged:
+        say(f"      {n_damaged} damaged DICOM files were passed over")
     return list(series.values())
 
 
@@ -181,12 +191,28 @@ def _describe(header: Dataset) -> Series:
         uid=str(header.get("SeriesInstanceUID", "")),
         modality=str(header.get("Modality", "")),
         description=str(header.get("SeriesDescription", "")),
-        number=int(header.get("SeriesNumber") or 0),
+        number=int(_number(header.get("SeriesNumber")) or 0),
         contrast=bool(agent),
-        times_ms={name: float(value) for name, value in times.items() if value not in (None, "")},
-        voxel_mm3=float(spacing[0]) * float(spacing[1]) * float(thickness),
+        times_ms={name: number for name, value in times.items() if (number := _number(value)) is not None},
+        voxel_mm3=_product(*(spacing if isinstance(spacing, Sequence) else [spacing]), thickness),
         refusal=refuse_image(header),
     )
+
+
+def _number(value: object) -> float | None:
+    """Return a value as a number; None where it is none, or several: what only describes a series may be odd."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _product(*values: object) -> float:
+    """Return the product of three sides; infinite where they are not three numbers."""
+    numbers = [_number(value) for value in values]
+    known = [number for number in numbers if number is not None]
+    return float(np.prod(known)) if len(known) == len(numbers) == 3 else float("inf")
 
 
 def _shared_groups(header: Dataset) -> dict[str, Any]:
@@ -212,8 +238,9 @@ def _add_file(series: Series, header: Dataset, path: Path) -> None:
         # The same image stored twice.
         return
     series.instances.add(instance)
+    series.refusal = series.refusal or refuse_image(header)
     series.files.append(path)
-    series.n_frames += int(header.get("NumberOfFrames") or 1)
+    series.n_frames += int(_number(header.get("NumberOfFrames")) or 1)
     if header.get("ImagePositionPatient"):
         series.positions.append(tuple(round(float(v), POSITION_DIGITS_MM) for v in header.ImagePositionPatient))
     if header.get("ImageOrientationPatient"):
@@ -231,7 +258,7 @@ def refuse_image(header: Dataset) -> str:
     reasons = [
         (modality != "MR", f"{modality if modality in OTHER_MODALITIES else 'no modality'}, not MR"),
         (str(header.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE), "a secondary capture"),
-        (int(header.get("SamplesPerPixel") or 1) > 1, "in colours"),
+        ((_number(header.get("SamplesPerPixel")) or 1) > 1, "in colours"),
         (str(header.get("BurnedInAnnotation", "")).upper() == "YES", "with text burned in"),
         (any("MOSAIC" in kind for kind in kinds), "a mosaic"),
         (any("LOCALIZER" in kind for kind in kinds), "a localiser"),
@@ -252,34 +279,42 @@ class Assignment:
 def assign_series(study: Sequence[Series], manifest: Manifest) -> Assignment:
     """Choose the series of each modality and of the labels.
 
-    Of several that fit a rule, the one with the smallest voxels is taken; of those, the one with most slices; of
-    those, the last: whoever repeats a scan does so because the first was bad.
+    Of several that fit a rule, the one is taken that the labels were drawn on; else the one with the smallest voxels;
+    of those, the one with most slices; of those, the last: whoever repeats a scan does so because the first was bad.
     """
     files: dict[str, tuple[Path, ...]] = {}
     problems: list[str] = []
     choices: list[SeriesChoice] = []
     uids: dict[str, str] = {}
-    rules: dict[str, SeriesRule] = dict(manifest.series)
-    if manifest.tumor_series is not None:
-        rules["tumor"] = manifest.tumor_series
-    for name, rule in rules.items():
+    drawn_on = ""
+    rules: dict[str, SeriesRule] = {"tumor": manifest.tumor_series} if manifest.tumor_series is not None else {}
+    for name, rule in {**rules, **manifest.series}.items():
         fitting = [s for s in study if (s.modality in LABEL_MODALITIES) == (name == "tumor") and rule_fits(rule, s)]
-        usable = sorted((s for s in fitting if not s.why_not()), key=_preference)
+        usable = sorted((s for s in fitting if not s.why_not()), key=lambda s: (s.uid != drawn_on, *_preference(s)))
         if usable:
+            if name == "tumor":
+                drawn_on = referenced_series(usable[0].files[0])
+            if usable[0].uid in uids:
+                problems.append(f"one series for {uids[usable[0].uid]} and {name}")
             files[name], uids[usable[0].uid] = tuple(usable[0].files), name
         else:
             reasons = "; ".join(sorted({s.why_not() for s in fitting}))
             problems.append(f"no series for {name}" + (f" ({len(fitting)} fit, but: {reasons})" if fitting else ""))
         choices += [_report(name, series, series in usable[:1]) for series in (*usable, *_refused(fitting))]
     labels = files.get("tumor", ())
+    tumor_on = manifest.tumor_on or uids.get(drawn_on, "")
     if problems:
         problem = f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest"
+    elif drawn_on and not tumor_on and not manifest.prepared.coregistered:
+        problem = (
+            "labels drawn on a series that no rule takes; expected one of the modalities; correct the series rules, or "
+            "name the modality that they fit under `tumor_on:`"
+        )
     elif len(labels) > 1:
         problem = f"{len(labels)} label objects in one series; expected one; export all segments as one object"
     else:
         problem = ""
-    tumor_on = uids.get(referenced_series(labels[0]), "") if labels else ""
-    return Assignment(files, problem, manifest.tumor_on or tumor_on, choices)
+    return Assignment(files, problem, tumor_on, choices)
 
 
 def _preference(series: Series) -> tuple[float, int, int, str]:

@@ -6,7 +6,6 @@ project). Files are handed to it under neutral names, and no header comes back.
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +16,15 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.errors import CaseError
 from pipeline.ingest.dicom_read import read_dataset, read_header
+from pipeline.scratch import temporary_folder
 from pipeline.volumes import Volume, load_volume
 
 CONVERSION_TIMEOUT_S = 300
 GEOMETRY_TAGS = (
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
-    *("SliceLocation", "Manufacturer"),
+    "SliceLocation",
+    # dcm2niix reads some makers' files in ways of their own.
+    "Manufacturer",
 )
 FRESH_ROOT = "2.25.1"
 
@@ -45,8 +47,8 @@ def convert_series(files: Sequence[Path]) -> Volume:
     CaseError
         If dcm2niix fails or does not make exactly one volume.
     """
-    with tempfile.TemporaryDirectory(prefix="synthcohort-") as folder:
-        source, target = Path(folder, "in"), Path(folder, "out")
+    with temporary_folder() as folder:
+        source, target = folder / "in", folder / "out"
         source.mkdir()
         target.mkdir()
         if len({_read_rescale(path) for path in files}) > 1:
@@ -100,7 +102,8 @@ def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
     for number, (item, value) in enumerate(zip(slices, values, strict=True), start=1):
         fresh = Dataset()
         for name in GEOMETRY_TAGS:
-            if name in item:
+            # Text beyond ASCII would need the source's character set.
+            if name in item and str(item[name].value).isascii():
                 fresh[name] = item[name]
         fresh.SOPClassUID, fresh.SOPInstanceUID = MRImageStorage, f"{FRESH_ROOT}.{number}"
         fresh.StudyInstanceUID = fresh.SeriesInstanceUID = fresh.FrameOfReferenceUID = FRESH_ROOT

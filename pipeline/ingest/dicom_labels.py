@@ -7,7 +7,8 @@ DICOM PS3.3, A.51 (Segmentation), A.19 (RT Structure Set), C.8.8.6 (ROI Contour)
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -84,14 +85,10 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
         raise CaseError(
             f"unreadable DICOM SEG ({type(error).__name__}); expected segments that do not overlap; export it anew"
         ) from error
-    numbers: dict[str, list[int]] = {
-        name: [int(d.segment_number) for d in descriptions if re.search(rule, str(d.segment_label), re.IGNORECASE)]
-        for name, rule in manifest.segments.items()
-    }
-    if not any(numbers.values()):
-        raise CaseError("no segment that the manifest names; expected labels as in `segments:`; correct the manifest")
     values = np.asarray(image.dataobj)
-    tumor = manifest.scheme.from_source(values, numbers)
+    names = {int(d.segment_number): str(d.segment_label) for d in descriptions}
+    check_all_named(names, set(np.unique(values).tolist()), manifest, "segment")
+    tumor = manifest.scheme.from_source(values, classes_of(names, manifest))
     return to_ras(Volume(tumor, np.asarray(image.affine, np.float64)))
 
 
@@ -121,37 +118,77 @@ def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
     """
     try:
         header = read_dataset(path)
-        contours = {name: list(_contours_of(header, rule)) for name, rule in manifest.segments.items()}
+        names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in header.StructureSetROISequence}
+        contours = _contours_of(header)
     except Exception as error:  # pydicom raises many types on files that break the standard
         raise CaseError(
             f"unreadable DICOM RTSTRUCT ({type(error).__name__}); expected closed contours; export it anew"
         ) from error
-    if not any(contours.values()):
-        raise CaseError("no structure that the manifest names; expected names as in `segments:`; correct the manifest")
+    check_all_named(names, {number for number, drawn in contours.items() if drawn}, manifest, "structure")
     values = manifest.scheme.tumor_values
     tumor_map = np.zeros(scan.array.shape, np.uint8)
-    filled = {name: fill_contours(contours.get(name, []), scan) for name in manifest.scheme.tumor}
+    filled = {name: np.zeros(scan.array.shape, bool) for name in manifest.scheme.tumor}
+    for name, numbers in classes_of(names, manifest).items():
+        for number in numbers:
+            filled[name] |= fill_contours(contours.get(number, []), scan)
     for name, mask in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
         tumor_map[mask] = values[name]
     return Volume(tumor_map, scan.affine)
 
 
-def _contours_of(header: Dataset, rule: str) -> Iterator[NDArray[np.float64]]:
-    """Yield the closed contours of the structures whose name fits: (n, 3), world millimetres, RAS+."""
-    numbers = {
-        int(roi.ROINumber)
-        for roi in header.StructureSetROISequence
-        if re.search(rule, str(roi.get("ROIName", "")), re.IGNORECASE)
+def classes_of(names: Mapping[int, str], manifest: Manifest) -> dict[str, list[int]]:
+    """Return the numbers of the segments or structures whose name a class' rule fits, by class."""
+    return {
+        name: [number for number, text in names.items() if re.search(rule, text, re.IGNORECASE)]
+        for name, rule in manifest.segments.items()
     }
+
+
+def check_all_named(names: Mapping[int, str], drawn: Collection[int], manifest: Manifest, called: str) -> None:
+    """Check that each segment or structure that holds something means just one class, or is to be ignored.
+
+    One that nobody names would become healthy brain.
+
+    Raises
+    ------
+    CaseError
+        If not. Names are not quoted: they may hold a person's.
+    """
+    classes = classes_of(names, manifest)
+    claimed = Counter(number for numbers in classes.values() for number in numbers if number in drawn)
+    if not claimed:
+        raise CaseError(f"no {called} that the manifest names; expected names as in `segments:`; correct the manifest")
+    ignored = {
+        number
+        for number, text in names.items()
+        if manifest.ignore_segments and re.search(manifest.ignore_segments, text, re.IGNORECASE)
+    }
+    unnamed = [number for number in drawn if number and number not in claimed and number not in ignored]
+    if unnamed:
+        raise CaseError(
+            f"{called} number {', '.join(map(str, sorted(unnamed)))} fits no rule; expected a class for each; name it "
+            "under `segments:` or `ignore_segments:` in the data manifest"
+        )
+    double = sorted(number for number, n in claimed.items() if n > 1)
+    if double:
+        raise CaseError(
+            f"{called} number {', '.join(map(str, double))} fits several rules; expected one class; narrow the rules "
+            "under `segments:` in the data manifest"
+        )
+
+
+def _contours_of(header: Dataset) -> dict[int, list[NDArray[np.float64]]]:
+    """Return the closed contours of each structure, by its number: (n, 3), world millimetres, RAS+."""
+    found: dict[int, list[NDArray[np.float64]]] = {}
     for item in header.ROIContourSequence:
-        if int(item.ReferencedROINumber) not in numbers:
-            continue
+        contours = found.setdefault(int(item.ReferencedROINumber), [])
         for contour in item.get("ContourSequence", []):
             if str(contour.ContourGeometricType).upper() == "CLOSED_PLANAR":
                 points = np.array(contour.ContourData, np.float64).reshape(-1, 3)
                 if not len(points) or not np.isfinite(points).all():
                     raise ValueError("contour without points, or with points that are no numbers")
-                yield points @ RAS_TO_LPS[:3, :3]
+                contours.append(points @ RAS_TO_LPS[:3, :3])
+    return found
 
 
 def fill_contours(contours: list[NDArray[np.float64]], scan: Volume) -> NDArray[np.bool_]:

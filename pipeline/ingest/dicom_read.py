@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pydicom
 from pydicom.dataset import FileDataset
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
 for _name in ("pydicom", "highdicom"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
@@ -31,6 +33,15 @@ def open_dicom(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file for pydicom and highdicom to read."""
     with _WithinFile(path) as file:
         yield file
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file begins as DICOM files do: a preamble of 128 bytes and the letters DICM."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def read_header(path: Path, tags: Sequence[str]) -> FileDataset:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.ingest.files import walk_files
 from pipeline.ingest.manifest import Manifest, NiftiFile
 
 
@@ -99,7 +100,7 @@ def discover_nifti(root: Path, manifest: Manifest) -> list[SourceCase]:
     patterns = {name: compile_pattern(rule.file, manifest.subject) for name, rule in rules.items()}
     found: dict[str, dict[str, tuple[Path, ...]]] = {}
     persons: dict[str, str] = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+    for path in walk_files(root):
         relative = path.relative_to(root).as_posix()
         for name, pattern in patterns.items():
             match = pattern.fullmatch(relative)
@@ -146,7 +147,7 @@ def _problem(files: Mapping[str, tuple[Path, ...]], required: list[str]) -> str:
     missing = [name for name in required if name not in files]
     if missing:
         return f"no file for {', '.join(missing)}; expected one for each of {', '.join(required)}; add it"
-    double = [name for name in required if len(files[name]) > 1]
+    double = [name for name, paths in files.items() if len(paths) > 1]
     if double:
         return f"several files for {', '.join(double)}; expected one; narrow the pattern in the data manifest"
     return ""

@@ -122,7 +122,7 @@ def lift_background(array: NDArray[np.float32]) -> NDArray[np.float32]:
         return array
     outside = np.abs(array - value) <= tolerance
     inside = array[~outside]
-    step = float(inside.max() - inside.min()) / 1000.0
+    step = float(inside.max() - inside.min()) / 1000.0 or 1.0
     lifted: NDArray[np.float32] = np.where(outside, 0.0, array - inside.min() + step).astype(np.float32)
     return lifted
 

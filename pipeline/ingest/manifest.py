@@ -72,6 +72,9 @@ class Manifest(_Closed):
     segments: dict[str, str] = Field(
         {}, description="DICOM: tumour class to a regular expression of SegmentLabel, or ROIName."
     )
+    ignore_segments: str = Field(
+        "", description="DICOM: regular expression of the segments or structures that are no tumour."
+    )
     prepared: Prepared = Prepared()
 
     @field_validator("images", mode="before")
@@ -109,6 +112,12 @@ class Manifest(_Closed):
         unknown = [name for name in (self.images if nifti else self.series) if name not in MODALITIES]
         if unknown:
             raise ValueError(f"modalities: expected some of {', '.join(MODALITIES)}, got {', '.join(unknown)}")
+        other = ("series", "tumor_series", "segments", "ignore_segments") if nifti else ("images", "brain_mask")
+        useless = [name for name in other if getattr(self, name)]
+        if useless:
+            raise ValueError(f"format {self.format} has no use for {', '.join(useless)}; remove it")
+        if self.tumor_on and self.tumor_on not in self.modalities:
+            raise ValueError(f"tumor_on: expected one of {', '.join(self.modalities)}, got {self.tumor_on}")
         files = [rule.file for rule in (*self.images.values(), self.tumor, self.brain_mask) if rule is not None]
         if any("{subject}" not in file for file in files):
             raise ValueError(f"files: expected {{subject}} in each, got {', '.join(files)}")
@@ -131,7 +140,7 @@ class Manifest(_Closed):
     def _expressions_compile(self) -> Self:
         rules = [rule for rule in (*self.series.values(), self.tumor_series) if rule is not None]
         in_rules = [expression for rule in rules for expression in (rule.description, rule.exclude)]
-        for expression in (self.subject, *self.segments.values(), *in_rules):
+        for expression in (self.subject, self.ignore_segments, *self.segments.values(), *in_rules):
             try:
                 re.compile(expression)
             except re.error as error:

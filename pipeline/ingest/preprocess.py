@@ -13,7 +13,7 @@ from scipy import ndimage
 from pipeline.cohort import INTENSITY_MAX, CaseData, Int16Array
 from pipeline.config import IngestSection
 from pipeline.errors import CaseError
-from pipeline.ingest.brain import align_to_atlas, extract_brain
+from pipeline.ingest.brain import align_to_atlas, check_volume, extract_brain
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.load import LoadedCase, load_case
 from pipeline.ingest.manifest import Manifest
@@ -25,6 +25,8 @@ from pipeline.volumes import FloatArray, Grid, Volume, covers, invert, resample,
 
 # More of the brain than this outside the grid is a wrong grid, not a rounding.
 MAX_BRAIN_OUTSIDE = 0.005
+# A mask from the atlas may cut the rim of a tumour at the surface; a map that lies elsewhere is no such thing.
+MAX_TUMOR_OUTSIDE = 0.25
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,12 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
     ways = {name: placement.to_scan[name] @ onto_reference for name in loaded.images}
     brain = resample(Volume(mask.array.astype(np.float32), mask.affine), grid, to_volume=onto_reference).array > 0.5
     tumor_map = resample_labels(loaded.tumor, grid, len(manifest.scheme.tumor) + 1, ways[loaded.drawn_on]).array
+    outside = float((tumor_map[~brain] > 0).sum()) / max(float((tumor_map > 0).sum()), 1.0)
+    if outside > MAX_TUMOR_OUTSIDE:
+        raise CaseError(
+            f"{100 * outside:.0f}% of the tumour outside the brain; expected at most {100 * MAX_TUMOR_OUTSIDE:.0f}%; "
+            "look at the label map, or give a brain mask"
+        )
     if not tumor_map.any():
         raise CaseError("tumour smaller than a voxel of the working grid; expected at least one; lower the spacing")
     whole = brain | (tumor_map > 0)
@@ -111,7 +119,7 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
     tissue_map = classify_tissue(
         scans[placement.reference], placement.reference, whole, tumor_map > 0, config.tissue_smoothness
     )
-    sidecars = build_sidecars(manifest, config, placement.reference)
+    sidecars = build_sidecars(manifest, config, placement.reference, finds_brain(loaded, manifest))
     centred = Grid(grid.shape, grid.spacing_mm)
     data = CaseData(subject, images, tissue_map, tumor_map, centred.affine, sidecars)
     reached = {name: covers(volume, grid, ways[name]) for name, volume in loaded.images.items()}
@@ -172,7 +180,14 @@ def find_brain(loaded: LoadedCase, placement: Placement, manifest: Manifest, con
         raise CaseError("scan with skull and no brain mask; expected one of both; strip it or name `brain_mask:`")
     else:
         mask = extract_brain(reference, config).array
-    return Volume(keep_largest(mask), reference.affine)
+    brain = Volume(keep_largest(mask), reference.affine)
+    check_volume(brain)
+    return brain
+
+
+def finds_brain(loaded: LoadedCase, manifest: Manifest) -> bool:
+    """Tell whether the brain has to be extracted: no mask is given, and the skull is on."""
+    return loaded.given_brain is None and not manifest.prepared.skull_stripped
 
 
 def check_contrast(loaded: LoadedCase, mask: Volume) -> None:

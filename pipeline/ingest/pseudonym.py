@@ -75,5 +75,6 @@ def pseudonym(key: bytes, dataset: str, identifier: str) -> str:
     str
         16 hexadecimal digits of HMAC-SHA256.
     """
-    message = f"{dataset}\x1f{identifier}".encode()
+    # Names from old file systems are no valid text; they are told apart all the same.
+    message = f"{dataset}\x1f{identifier}".encode(errors="surrogateescape")
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:16]

@@ -13,7 +13,9 @@ EXTRACTION_METHODS = {
 }
 
 
-def build_sidecars(manifest: Manifest, config: IngestSection, reference: str) -> dict[str, dict[str, Any]]:
+def build_sidecars(
+    manifest: Manifest, config: IngestSection, reference: str, found_brain: bool
+) -> dict[str, dict[str, Any]]:
     """Return the sidecar of each modality and of the two label maps.
 
     Parameters
@@ -22,12 +24,14 @@ def build_sidecars(manifest: Manifest, config: IngestSection, reference: str) ->
     config : IngestSection
     reference : str
         Modality that the others were brought onto, and that tissue classes were made from.
+    found_brain : bool
+        Whether the brain was extracted here, neither given nor stripped already.
     """
     low, high = config.intensity_percentiles
     image = {
         "Description": "Harmonised for training: oriented, resampled, scaled",
         "SkullStripped": True,
-        **_alignment(manifest, config, reference),
+        **_alignment(manifest, config, reference, found_brain),
         "IntensityScaling": {
             "Method": "linear within the brain mask, clipped",
             "Percentiles": [low, high],
@@ -50,13 +54,13 @@ def build_sidecars(manifest: Manifest, config: IngestSection, reference: str) ->
     return sidecars
 
 
-def _alignment(manifest: Manifest, config: IngestSection, reference: str) -> dict[str, Any]:
+def _alignment(manifest: Manifest, config: IngestSection, reference: str, found_brain: bool) -> dict[str, Any]:
     """Return the steps that were switched on for this data set."""
     steps: dict[str, Any] = {}
     registers = config.coregister if config.coregister is not None else not manifest.prepared.coregistered
     if registers:
         steps["CoRegistration"] = {"Method": "rigid, Mattes mutual information", "Reference": reference}
-    if not manifest.prepared.skull_stripped and manifest.brain_mask is None:
+    if found_brain:
         steps["BrainExtraction"] = {"Method": EXTRACTION_METHODS[config.brain_extraction]}
     if config.atlas_registration:
         steps["AtlasRegistration"] = {"Method": "affine, Mattes mutual information", "Atlas": "ICBM 2009a, 2 mm"}

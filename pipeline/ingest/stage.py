@@ -72,9 +72,11 @@ def run(context: StageContext) -> dict[str, Any]:
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
-    for name in (PHANTOMS, OUTCOMES, ANATOMIES, SCRATCH):
+    record = _record(context, manifest, len(tasks) - len(used), len(pairs))
+    # Last, and the marks first: a kill in between must not leave marks of phantoms that are gone.
+    for name in (OUTCOMES, PHANTOMS, ANATOMIES, SCRATCH):
         shutil.rmtree(context.out / name, ignore_errors=True)
-    return _record(context, manifest, len(tasks) - len(used), len(pairs))
+    return record
 
 
 def _read_given_split(
