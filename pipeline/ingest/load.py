@@ -14,6 +14,8 @@ from pipeline.ingest.manifest import Manifest
 from pipeline.volumes import Volume, load_volume, place_on_grid, to_ras
 
 WHOLE_NUMBER_TOLERANCE, MAX_LABEL = 1e-3, 2**31
+# Beyond, differences of two 32-bit values overflow.
+MAX_INTENSITY = 1e30
 # A background that is no 0 fills most of the image's faces; equal within this share of the intensity range.
 BACKGROUND_SHARE = 0.5
 BACKGROUND_TOLERANCE = 1e-5
@@ -91,9 +93,9 @@ def check_image(volume: Volume, name: str, min_slices: int) -> Volume:
         raise CaseError(f"{name} has {min(volume.array.shape)} slices; expected at least {min_slices}; leave it out")
     with np.errstate(over="ignore"):
         array = volume.array.astype(np.float32)
-    n_bad = int((~np.isfinite(array)).sum())
+    n_bad = int((~(np.abs(array) < MAX_INTENSITY)).sum())
     if n_bad:
-        raise CaseError(f"{name} has {n_bad} voxels that are not finite; expected 32-bit numbers; convert it anew")
+        raise CaseError(f"{name} has {n_bad} voxels that are not finite, or absurd; expected numbers; convert it anew")
     if array.min() == array.max():
         raise CaseError(f"{name} has one value everywhere; expected an image; convert the scan anew")
     return Volume(lift_background(array), volume.affine)

@@ -42,7 +42,13 @@ def of_dataset(change: Callable[[FileDataset, np.random.Generator], None]) -> Mu
         dataset = pydicom.dcmread(io.BytesIO(content))
         change(dataset, stream)
         out = io.BytesIO()
-        dataset.save_as(out, enforce_file_format=False)
+        try:
+            dataset.save_as(out, enforce_file_format=False)
+        except (ValueError, TypeError):
+            # A character set that pydicom cannot write with; that it can read with anything, flip-header tries.
+            out = io.BytesIO()
+            dataset.pop("SpecificCharacterSet", None)
+            dataset.save_as(out, enforce_file_format=False)
         return out.getvalue()
 
     return mutate
