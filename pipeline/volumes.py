@@ -23,6 +23,8 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MAX_VOXELS, MAX_VOXEL_BYTES, MAX_HEADER_BYTES = 512**3, 2**30, 2**24
 # A scanner's bore is a metre across; some archives count from a corner of the hall.
 MAX_PLACE_MM = 1e6
+# Beyond, differences of two 32-bit values overflow.
+MAX_INTENSITY = 1e30
 # Deflate packs no more than that into a byte (zlib.net, "Maximum Compression Factor").
 MAX_GZIP_RATIO = 1032
 # Cases run in parallel; within a case one thread, so that sums do not depend on how many there are.

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pipeline.errors import CaseError
 from pipeline.ingest.dicom_read import read_dataset, read_header
 from pipeline.scratch import temporary_folder
-from pipeline.volumes import Volume, load_volume
+from pipeline.volumes import MAX_INTENSITY, Volume, load_volume
 
 CONVERSION_TIMEOUT_S = 300
 GEOMETRY_TAGS = (
@@ -97,7 +97,10 @@ def _write_with_one_rescale(files: Sequence[Path], folder: Path) -> None:
         raise CaseError(
             f"unreadable DICOM series ({type(error).__name__}); expected whole slices; export it anew"
         ) from error
-    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+    lows, highs = [float(v.min()) for v in values], [float(v.max()) for v in values]
+    if not all(abs(value) < MAX_INTENSITY for value in (*lows, *highs)):
+        raise CaseError("DICOM series with an absurd rescale slope or intercept; expected numbers; export it anew")
+    low, high = min(lows), max(highs)
     slope = max(high - low, 1e-6) / np.iinfo(np.uint16).max
     for number, (item, value) in enumerate(zip(slices, values, strict=True), start=1):
         fresh = Dataset()

@@ -22,6 +22,8 @@ from pipeline.volumes import MAX_VOXELS, RAS_TO_LPS, Volume, to_ras
 
 # A contour lies in a slice if no point is farther from it than this share of the distance between slices.
 IN_SLICE_TOLERANCE = 0.3
+# Run lengths pack 128 bytes into two.
+MAX_PACKING = 64
 
 
 def referenced_series(path: Path) -> str:
@@ -67,6 +69,7 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
     """
     import highdicom
 
+    _check_claims(path)
     try:
         with open_dicom(path) as file:
             segmentation = highdicom.seg.segread(file)
@@ -90,6 +93,21 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
     check_all_named(names, set(np.unique(values).tolist()), manifest, "segment")
     tumor = manifest.scheme.from_source(values, classes_of(names, manifest))
     return to_ras(Volume(tumor, np.asarray(image.affine, np.float64)))
+
+
+def _check_claims(path: Path) -> None:
+    """Refuse a SEG that claims more voxels than its file can hold, before memory is asked for them."""
+    try:
+        header = read_header(path, ["Rows", "Columns", "NumberOfFrames", "BitsAllocated"])
+        n_voxels = math.prod(int(header.get(name) or 1) for name in ("Rows", "Columns", "NumberOfFrames"))
+        n_bits = n_voxels * int(header.get("BitsAllocated") or 1)
+        is_packed = header.file_meta.TransferSyntaxUID.is_compressed
+    except Exception as error:  # pydicom raises many types on files that break the standard
+        raise CaseError(
+            f"unreadable DICOM SEG ({type(error).__name__}); expected segments that do not overlap; export it anew"
+        ) from error
+    if n_bits > path.stat().st_size * 8 * (MAX_PACKING if is_packed else 1):
+        raise CaseError(f"DICOM SEG that claims {n_voxels} voxels, more than its file can hold; export it anew")
 
 
 def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
