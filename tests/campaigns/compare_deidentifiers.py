@@ -48,7 +48,10 @@ def run_dicom_anonymizer(source: Path, out: Path) -> None:
 
 
 def run_dicognito(source: Path, out: Path) -> None:
-    run_command(find("dicognito"), "--output-directory", str(out), str(source))
+    # Its command calls main without the arguments that main wants (0.19); its interpreter lies beside it.
+    program = "import sys; from dicognito.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    python = str(Path(find("dicognito")).with_name("python"))
+    run_command(python, "-c", program, "--output-directory", str(out), str(source))
 
 
 def run_dcm2niix(source: Path, out: Path) -> None:
