@@ -215,6 +215,13 @@ def test_a_mistake_in_the_split_file_is_found_before_any_case_is_read(two_visits
         ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", split_file=str(table))
 
 
+def test_shares_that_leave_a_side_too_few_persons_fail_before_any_case_is_read(two_visits, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.ingest.stage.ingest_case", lambda task: pytest.fail("a case was read"))
+    shares = {"train": 0.4, "val": 0.3, "test": 0.3}
+    with pytest.raises(DataError, match=r"1 in train, 2 in val, 2 in test; expected at least 2 in train"):
+        ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", split=shares)
+
+
 def test_a_side_with_too_few_persons_fails_at_once_and_not_in_the_audit(two_visits, tmp_path):
     sides = {0: "test", 1: "val", 2: "train", 3: "val", 4: "test"}
     lines = [f"BraTS-GLI-{person:05d}-{visit:03d}\t{side}" for person, side in sides.items() for visit in (0, 1)]

@@ -95,9 +95,12 @@ def _read_given_split(
 def _check_enough(cases: Sequence[SourceCase], config: IngestSection) -> None:
     """Raise DataError if there are too few persons before any scan has been read."""
     found = [IngestOutcome({}, case.problem) for case in cases]
-    n_persons = len({case.person for case in cases if not case.problem})
-    if n_persons < config.min_cases:
-        raise DataError(_too_few(n_persons, config.min_cases, found))
+    persons = {case.person for case in cases if not case.problem}
+    if len(persons) < config.min_cases:
+        raise DataError(_too_few(len(persons), config.min_cases, found))
+    if config.split_file is None:
+        # Whoever stands on which side, their numbers are known.
+        check_sides(list(split_persons(sorted(persons), config.split, np.random.default_rng(0)).values()))
 
 
 def guard_against_leaks(
