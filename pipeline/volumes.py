@@ -135,9 +135,14 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
     if array.dtype.kind not in "iuf":
         raise CaseError("voxels that are colours or complex; expected plain numbers; export the scan's magnitude")
     affine = np.asarray(image.affine, np.float64)
-    if not (np.abs(affine) < MAX_PLACE_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise CaseError("affine without volume or far away; expected an invertible one; repair sform or qform")
+    check_affine(affine)
     return Volume(array, affine)
+
+
+def check_affine(affine: FloatArray) -> None:
+    """Raise CaseError if an affine, (4, 4), has no volume, or puts voxels where no scanner does."""
+    if not (np.abs(affine) < MAX_PLACE_MM).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise CaseError("affine without volume or far away; expected an invertible one; repair the header")
 
 
 def _check_claims(path: Path, index: int | None) -> None:

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pipeline.errors import CaseError
 from pipeline.ingest.dicom_read import open_dicom, read_dataset, read_header
 from pipeline.ingest.manifest import Manifest
-from pipeline.volumes import MAX_VOXELS, RAS_TO_LPS, Volume, to_ras
+from pipeline.volumes import MAX_VOXELS, RAS_TO_LPS, Volume, check_affine, to_ras
 
 # A contour lies in a slice if no point is farther from it than this share of the distance between slices.
 IN_SLICE_TOLERANCE = 0.3
@@ -88,11 +88,13 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
         raise CaseError(
             f"unreadable DICOM SEG ({type(error).__name__}); expected segments that do not overlap; export it anew"
         ) from error
+    affine = np.asarray(image.affine, np.float64)
+    check_affine(affine)
     values = np.asarray(image.dataobj)
     names = {int(d.segment_number): str(d.segment_label) for d in descriptions}
     check_all_named(names, set(np.unique(values).tolist()), manifest, "segment")
     tumor = manifest.scheme.from_source(values, classes_of(names, manifest))
-    return to_ras(Volume(tumor, np.asarray(image.affine, np.float64)))
+    return to_ras(Volume(tumor, affine))
 
 
 def _check_claims(path: Path) -> None:
