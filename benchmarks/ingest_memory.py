@@ -18,8 +18,8 @@ CONFIG = """
 run: {seed: 11}
 compute: {workers: WORKERS, accelerator: cpu}
 tracking: {uri: none}
-ingest: {source: phantom, manifest: phantom, phantom_cases: N, phantom_spacing_mm: 3.0, spacing_mm: 3.0,
-  size_voxels: [64, 72, 64]}
+ingest: {source: phantom, manifest: phantom, phantom_cases: N, phantom_spacing_mm: 4.0, spacing_mm: 4.0,
+  size_voxels: [48, 56, 48]}
 """
 
 
