@@ -2,9 +2,10 @@
 
     python benchmarks/ingest_against_nibabel.py [FOLDER MANIFEST [N]]
 
-Without arguments: a phantom at 1 mm. With them: the first N cases of a folder (1). Tissue classes, pictures, quality figures and the leakage guard's description are
-timed apart; the ratio is of what remains: reading, checking, brain mask, resampling, scaling, writing. Both sides run
-in turn, in one process, several times; the ratio is of the medians. The last line is JSON.
+Without arguments: a phantom at 1 mm. With them: the first N cases of a folder (1). Tissue classes, pictures, quality
+figures and the leakage guard's description are timed apart; the ratio is of what remains: reading, checking, brain
+mask, resampling, scaling, writing. Both sides run in turn, in one process, several times; the ratio is of the medians.
+The last line is JSON.
 """
 
 import json
