@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from campaigns.fuzz_cases import make_manifests, write_good_case
+from campaigns.fuzz_cases import AFFINE, SHAPE, make_manifests, write_good_case
 from conftest import toy_brain
 
 from pipeline.errors import CaseError
@@ -12,10 +12,6 @@ from pipeline.ingest.dicom_labels import fill_contours
 from pipeline.ingest.load import load_case
 from pipeline.ingest.manifest import Manifest
 from pipeline.volumes import Volume, to_ras
-
-SHAPE, SPACING_MM = (26, 28, 22), 6.0
-AFFINE = np.diag([-SPACING_MM, -SPACING_MM, SPACING_MM, 1.0])
-AFFINE[:3, 3] = [70.0, 80.0, -60.0]
 
 
 def truth():
@@ -91,7 +87,7 @@ def test_segments_that_are_no_tumour_may_be_ignored_by_name(kind, tmp_path):
     assert set(np.unique(load_one(tmp_path, manifest).tumor.array)) == {0, 1}
 
 
-def test_two_structures_of_one_class_add_up_where_they_overlap(tmp_path, monkeypatch):
+def test_two_structures_of_one_class_add_up_where_they_overlap(tmp_path):
     write_good_case(tmp_path, "dicom-rt")
     manifest = make_manifests()["dicom-rt"]
     everything = {"oedema": "(oedema|necro|enhanc)"}

@@ -25,8 +25,9 @@ START_TILTS_DEGREES = (-20.0, 0.0, 20.0)
 START_HEIGHTS_MM = (-40.0, -15.0, 10.0, 35.0)
 SPACING_MM = 4.0
 RIM_MM = {"starts": 8.0, "fit": 6.0}
-# Also of scans that hold part of a brain only; a head with its skull has 3 litres and more.
-PLAUSIBLE_ML = (300.0, 2600.0)
+# Of a mask that was found in a head; of any mask, also of scans that hold part of a brain only: a head with its skull
+# has 3 litres and more.
+FOUND_ML, ANY_ML = (700.0, 2300.0), (300.0, 2600.0)
 MIN_OVERLAP = 0.8
 
 
@@ -132,11 +133,18 @@ def check_brain(mask: Volume, expected: NDArray[np.bool_]) -> None:
             f"brain mask that shares {overlap:.2f} (Dice) with the atlas' brain; expected at least {MIN_OVERLAP}; look "
             "at the scan, or give a mask"
         )
-    check_volume(mask)
+    check_volume(mask, FOUND_ML)
 
 
-def check_volume(mask: Volume) -> None:
+def check_volume(mask: Volume, limits_ml: tuple[float, float] = ANY_ML) -> None:
     """Check that a mask, found, given or of a stripped scan, has the volume of a brain: a head with its face has not.
+
+    Parameters
+    ----------
+    mask : Volume
+        bool.
+    limits_ml : tuple of float
+        Least and greatest volume.
 
     Raises
     ------
@@ -144,7 +152,7 @@ def check_volume(mask: Volume) -> None:
         If not.
     """
     volume_ml = float(mask.array.sum()) * mask.voxel_ml
-    low, high = PLAUSIBLE_ML
+    low, high = limits_ml
     if not low <= volume_ml <= high:
         raise CaseError(
             f"brain mask of {volume_ml:.0f} ml; expected {low:.0f} to {high:.0f} ml; look at the scan, or give a mask"

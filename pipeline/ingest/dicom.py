@@ -171,7 +171,8 @@ def read_series(root: Path) -> list[Series]:
                 found = _describe(header)
                 if found.uid:
                     # A UID that two patients share, by a tool's fault, must not mix them.
-                    _add_file(series.setdefault((found.subject, found.study, found.uid), found), header, path)
+                    kept = series.setdefault((found.subject, found.study, found.uid), found)
+                    _add_file(kept, found.refusal, header, path)
             except Exception:  # no DICOM, or so damaged that pydicom raises any of its many types
                 n_damaged += is_dicom(path)
     if n_damaged:
@@ -232,13 +233,13 @@ def _shared_groups(header: Dataset) -> dict[str, Any]:
     return found
 
 
-def _add_file(series: Series, header: Dataset, path: Path) -> None:
+def _add_file(series: Series, refusal: str, header: Dataset, path: Path) -> None:
     instance = str(header.get("SOPInstanceUID", ""))
     if instance and instance in series.instances:
         # The same image stored twice.
         return
     series.instances.add(instance)
-    series.refusal = series.refusal or refuse_image(header)
+    series.refusal = series.refusal or refusal
     series.files.append(path)
     series.n_frames += int(_number(header.get("NumberOfFrames")) or 1)
     if header.get("ImagePositionPatient"):

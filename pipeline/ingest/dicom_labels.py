@@ -92,8 +92,8 @@ def read_segmentation(path: Path, manifest: Manifest) -> Volume:
     check_affine(affine)
     values = np.asarray(image.dataobj)
     names = {int(d.segment_number): str(d.segment_label) for d in descriptions}
-    check_all_named(names, set(np.unique(values).tolist()), manifest, "segment")
-    tumor = manifest.scheme.from_source(values, classes_of(names, manifest))
+    classes = name_classes(names, set(np.unique(values).tolist()), manifest, "segment")
+    tumor = manifest.scheme.from_source(values, classes)
     return to_ras(Volume(tumor, affine))
 
 
@@ -144,11 +144,11 @@ def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
         raise CaseError(
             f"unreadable DICOM RTSTRUCT ({type(error).__name__}); expected closed contours; export it anew"
         ) from error
-    check_all_named(names, {number for number, drawn in contours.items() if drawn}, manifest, "structure")
+    classes = name_classes(names, {number for number, drawn in contours.items() if drawn}, manifest, "structure")
     values = manifest.scheme.tumor_values
     tumor_map = np.zeros(scan.array.shape, np.uint8)
     filled = {name: np.zeros(scan.array.shape, bool) for name in manifest.scheme.tumor}
-    for name, numbers in classes_of(names, manifest).items():
+    for name, numbers in classes.items():
         for number in numbers:
             filled[name] |= fill_contours(contours.get(number, []), scan)
     for name, mask in sorted(filled.items(), key=lambda item: -int(item[1].sum())):
@@ -156,33 +156,36 @@ def read_contours(path: Path, manifest: Manifest, scan: Volume) -> Volume:
     return Volume(tumor_map, scan.affine)
 
 
-def classes_of(names: Mapping[int, str], manifest: Manifest) -> dict[str, list[int]]:
-    """Return the numbers of the segments or structures whose name a class' rule fits, by class."""
-    return {
-        name: [number for number, text in names.items() if re.search(rule, text, re.IGNORECASE)]
-        for name, rule in manifest.segments.items()
-    }
+def name_classes(
+    names: Mapping[int, str], drawn: Collection[int], manifest: Manifest, called: str
+) -> dict[str, list[int]]:
+    """Return the numbers of the segments or structures of each class, by the manifest's rules.
 
-
-def check_all_named(names: Mapping[int, str], drawn: Collection[int], manifest: Manifest, called: str) -> None:
-    """Check that each segment or structure that holds something means just one class, or is to be ignored.
-
-    One that nobody names would become healthy brain.
+    Parameters
+    ----------
+    names : mapping of int to str
+        Of each segment or structure.
+    drawn : collection of int
+        Those that hold something.
+    manifest : Manifest
+    called : str
+        What they are, for the error.
 
     Raises
     ------
     CaseError
-        If not. Names are not quoted: they may hold a person's.
+        Unless each that holds something means just one class, or is to be ignored: one that nobody names would become
+        healthy brain. Names are not quoted: they may hold a person's.
     """
-    classes = classes_of(names, manifest)
+
+    def fitting(rule: str) -> list[int]:
+        return [number for number, text in names.items() if re.search(rule, text, re.IGNORECASE)]
+
+    classes = {name: fitting(rule) for name, rule in manifest.segments.items()}
     claimed = Counter(number for numbers in classes.values() for number in numbers if number in drawn)
     if not claimed:
         raise CaseError(f"no {called} that the manifest names; expected names as in `segments:`; correct the manifest")
-    ignored = {
-        number
-        for number, text in names.items()
-        if manifest.ignore_segments and re.search(manifest.ignore_segments, text, re.IGNORECASE)
-    }
+    ignored = fitting(manifest.ignore_segments) if manifest.ignore_segments else []
     unnamed = [number for number in drawn if number and number not in claimed and number not in ignored]
     if unnamed:
         raise CaseError(
@@ -195,6 +198,7 @@ def check_all_named(names: Mapping[int, str], drawn: Collection[int], manifest: 
             f"{called} number {', '.join(map(str, double))} fits several rules; expected one class; narrow the rules "
             "under `segments:` in the data manifest"
         )
+    return classes
 
 
 def _contours_of(header: Dataset) -> dict[int, list[NDArray[np.float64]]]:

@@ -3,8 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pydicom
@@ -28,11 +27,9 @@ class _WithinFile(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-@contextmanager
-def open_dicom(path: Path) -> Iterator[io.BufferedReader]:
+def open_dicom(path: Path) -> io.BufferedReader:
     """Open a file for pydicom and highdicom to read."""
-    with _WithinFile(path) as file:
-        yield file
+    return _WithinFile(path)
 
 
 def is_dicom(path: Path) -> bool:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline.cohort import digest_file
+from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError
 from pipeline.ingest.manifest import manifest_path
@@ -59,7 +59,7 @@ def list_source(root: Path) -> list[tuple[str, int, int]]:
 
 def _digest_weights(path: Path) -> dict[str, str]:
     """Return the digest of a tool's weights: a file, or each file below a folder."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    if not files:
+    digests = {".": digest_file(path)} if path.is_file() else digest_tree(path)
+    if not digests:
         raise ConfigError("ingest.brain_weights: no such file or folder; expected the tool's weights; fetch them first")
-    return {file.relative_to(path).as_posix(): digest_file(file) for file in files}
+    return digests

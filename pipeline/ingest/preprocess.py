@@ -17,6 +17,7 @@ from pipeline.ingest.brain import align_to_atlas, check_volume, extract_brain
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.load import LoadedCase, load_case
 from pipeline.ingest.manifest import Manifest
+from pipeline.ingest.quality import share_outside
 from pipeline.ingest.registration import PYRAMID_MM, align
 from pipeline.ingest.sidecars import build_sidecars
 from pipeline.ingest.tissue import classify_tissue, correct_bias
@@ -104,7 +105,7 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
     ways = {name: placement.to_scan[name] @ onto_reference for name in loaded.images}
     brain = resample(Volume(mask.array.astype(np.float32), mask.affine), grid, to_volume=onto_reference).array > 0.5
     tumor_map = resample_labels(loaded.tumor, grid, len(manifest.scheme.tumor) + 1, ways[loaded.drawn_on]).array
-    outside = float((tumor_map[~brain] > 0).sum()) / max(float((tumor_map > 0).sum()), 1.0)
+    outside = share_outside(tumor_map > 0, brain)
     if outside > MAX_TUMOR_OUTSIDE:
         raise CaseError(
             f"{100 * outside:.0f}% of the tumour outside the brain; expected at most {100 * MAX_TUMOR_OUTSIDE:.0f}%; "

@@ -15,6 +15,11 @@ PLANE_TOLERANCE_VOXELS = 0.6
 N_PLANES = 20
 
 
+def share_outside(tumor: NDArray[np.bool_], brain: NDArray[np.bool_]) -> float:
+    """Return the share of the tumour outside the brain; 0 where there is none. Both: (x, y, z), bool."""
+    return float((tumor & ~brain).sum()) / max(float(tumor.sum()), 1.0)
+
+
 def measure_quality(
     scans: Mapping[str, NDArray[np.float32]],
     reached: Mapping[str, Mask],
@@ -48,7 +53,7 @@ def measure_quality(
     figures = {
         "brain_ml": float(brain.sum()) * voxel_ml,
         "tumor_ml": float(tumor.sum()) * voxel_ml,
-        "tumor_outside_brain": float((tumor & ~brain).sum()) / max(float(tumor.sum()), 1.0),
+        "tumor_outside_brain": share_outside(tumor, brain),
         "cut_share": cut_share(brain, np.logical_and.reduce(list(reached.values()))),
     }
     box = ndimage.find_objects(brain.astype(np.uint8))[0]

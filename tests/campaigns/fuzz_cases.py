@@ -22,6 +22,8 @@ from pipeline.volumes import Volume
 PLANTED = ("quillfeather", "vosk", "zq77315")
 SUBJECT = "Vosk_Quillfeather_ZQ77315"
 SHAPE, SPACING_MM = (26, 28, 22), 6.0
+AFFINE = np.diag([-SPACING_MM, -SPACING_MM, SPACING_MM, 1.0])
+AFFINE[:3, 3] = [70.0, 80.0, -60.0]
 CONFIG = IngestSection(spacing_mm=8.0, size_voxels=(24, 24, 24), leakage_guard=False)
 
 # What is damaged in which format: the manifest that reads it, and the folder of the good case.
@@ -62,8 +64,6 @@ def make_manifests() -> dict[str, Manifest]:
 def write_good_case(folder: Path, kind: str) -> None:
     """Write the good case of a kind below a folder."""
     images, _, tumor = toy_brain(SHAPE, np.random.default_rng(5))
-    affine = np.diag([-SPACING_MM, -SPACING_MM, SPACING_MM, 1.0])
-    affine[:3, 3] = [70.0, 80.0, -60.0]
     if kind.startswith("nifti"):
         arrays = {
             "t1ce": images["t1ce"].astype(np.int16),
@@ -73,10 +73,10 @@ def write_good_case(folder: Path, kind: str) -> None:
         if kind == "nifti-raw":
             arrays["mask"] = (images["t1ce"] > 0).astype(np.uint8)
         for role, array in arrays.items():
-            _write_nifti(array, affine, folder / SUBJECT / f"{role}_{SUBJECT}.nii{'' if role == 'flair' else '.gz'}")
+            _write_nifti(array, AFFINE, folder / SUBJECT / f"{role}_{SUBJECT}.nii{'' if role == 'flair' else '.gz'}")
         return
-    volumes = {name: Volume(images[name].astype(np.int16), affine) for name in ("t1ce", "flair")}
-    write_study({**volumes, "t1": volumes["t1ce"]}, Volume(tumor, affine), 1, folder / SUBJECT)
+    volumes = {name: Volume(images[name].astype(np.int16), AFFINE) for name in ("t1ce", "flair")}
+    write_study({**volumes, "t1": volumes["t1ce"]}, Volume(tumor, AFFINE), 1, folder / SUBJECT)
     for path in sorted(folder.rglob("*.dcm")):
         dataset = pydicom.dcmread(path)
         path.unlink()
@@ -86,7 +86,7 @@ def write_good_case(folder: Path, kind: str) -> None:
         dataset.save_as(path.with_name(f"{SUBJECT}_{dataset.Modality}_{dataset.SOPInstanceUID[-8:]}.dcm"))
     if kind == "dicom-rt":
         template = pydicom.dcmread(next(folder.rglob("*.dcm")))
-        _make_contours(template, tumor, affine).save_as(folder / SUBJECT / f"{SUBJECT}_RTSTRUCT.dcm")
+        _make_contours(template, tumor, AFFINE).save_as(folder / SUBJECT / f"{SUBJECT}_RTSTRUCT.dcm")
 
 
 def _write_nifti(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
