@@ -135,6 +135,10 @@ class LabelScheme:
             Values that no class claims become 0; the caller checks beforehand that there are none.
         """
         result = np.zeros(values.shape, np.uint8)
+        claimed = np.isin(values, [value for members in source_values.values() for value in members])
+        drawn = values[claimed]
+        found = np.zeros(drawn.shape, np.uint8)
         for name, members in source_values.items():
-            result[np.isin(values, list(members))] = self.tumor_values[name]
+            found[np.isin(drawn, list(members))] = self.tumor_values[name]
+        result[claimed] = found
         return result

@@ -92,6 +92,15 @@ class Grid:
         return affine
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Return the smallest box around the voxels of a mask, which holds at least one; a slice for each axis."""
+    box = []
+    for axis in range(mask.ndim):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return tuple(box)
+
+
 def load_volume(path: Path, index: int | None = None) -> Volume:
     """Read a NIfTI file.
 
@@ -221,18 +230,46 @@ def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2,
     CaseError
         If the lattices differ, or the volume reaches beyond the reference.
     """
-    start = np.linalg.solve(reference.affine, volume.affine[:, 3])[:3]
-    first = np.rint(start).astype(int)
-    expected = reference.affine.copy()
-    expected[:, 3] = reference.affine @ [*first, 1.0]
-    stop = first + volume.array.shape
-    if not Volume(volume.array, expected).same_grid(volume, tolerance_mm) or (first < 0).any():
+    first = find_shift(volume, reference.affine, tolerance_mm)
+    if first is None or (first < 0).any():
         raise CaseError(f"{called} on another grid; expected the image's grid; resample it to the image")
-    if (stop > reference.array.shape).any():
+    if (first + volume.array.shape > reference.array.shape).any():
         raise CaseError(f"{called} reaches beyond the image; expected the image's grid; resample it to the image")
-    array = np.zeros(reference.array.shape, volume.array.dtype)
-    array[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))] = volume.array
-    return Volume(array, reference.affine)
+    return Volume(_move(volume.array, first, reference.array.shape), reference.affine)
+
+
+def find_shift(volume: Volume, affine: FloatArray, tolerance_mm: float = 1e-2) -> NDArray[np.int64] | None:
+    """Find where a volume lies on the lattice of voxels that an affine spans.
+
+    Parameters
+    ----------
+    volume : Volume
+    affine : ndarray, (4, 4)
+    tolerance_mm : float
+        Largest distance between voxels that are called the same.
+
+    Returns
+    -------
+    ndarray, (3,), int, or None
+        Index on the lattice of the volume's first voxel; None if the volume's voxels lie between the lattice's.
+    """
+    first = np.rint(np.linalg.solve(affine, volume.affine[:, 3])[:3]).astype(np.int64)
+    expected = affine.copy()
+    expected[:, 3] = affine @ [*first, 1.0]
+    return first if Volume(volume.array, expected).same_grid(volume, tolerance_mm) else None
+
+
+def _move(
+    array: NDArray[Any], first: NDArray[np.int64], shape: tuple[int, ...], background: float = 0.0
+) -> NDArray[Any]:
+    """Put an array's first voxel at an index of an array of another shape; what does not fit is cut off."""
+    low, high = np.maximum(first, 0), np.minimum(first + array.shape, shape)
+    moved = np.full(shape, background, array.dtype, order="F")
+    if (low < high).all():
+        there = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        here = tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
+        moved[there] = array[here]
+    return moved
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -252,6 +289,8 @@ def to_ras(volume: Volume) -> Volume:
 def resample(volume: Volume, grid: Grid, background: float = 0.0, to_volume: FloatArray | None = None) -> Volume:
     """Resample an image to a grid: smoothing against aliasing where the grid is coarser, then linear interpolation.
 
+    Where the grid's voxels are the volume's own, values go through unchanged.
+
     Parameters
     ----------
     volume : Volume
@@ -267,8 +306,17 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0, to_volume: Flo
     Volume
         float32 on the grid.
     """
-    image = to_sitk(Volume(volume.array.astype(np.float32), volume.affine))
+    array = volume.array.astype(np.float32, copy=False)
+    first = _find_on_grid(volume, grid, to_volume)
+    if first is not None:
+        return Volume(_move(array, first, grid.shape, background), grid.affine)
+    image = to_sitk(Volume(array, volume.affine))
     return from_sitk(_resample_sitk(image, _smoothing_mm(volume, grid), grid, background, to_volume))
+
+
+def _find_on_grid(volume: Volume, grid: Grid, to_volume: FloatArray | None) -> NDArray[np.int64] | None:
+    affine = volume.affine if to_volume is None else invert(to_volume) @ volume.affine
+    return find_shift(Volume(volume.array, affine), grid.affine)
 
 
 def covers(volume: Volume, grid: Grid, to_volume: FloatArray | None = None) -> NDArray[np.bool_]:
@@ -277,7 +325,8 @@ def covers(volume: Volume, grid: Grid, to_volume: FloatArray | None = None) -> N
     inside = np.ones(grid.shape, bool)
     x, y, z = np.ogrid[tuple(slice(n) for n in grid.shape)]
     for axis, n in enumerate(volume.array.shape):
-        index = way[axis, 0] * x + way[axis, 1] * y + way[axis, 2] * z + way[axis, 3]
+        # Axes that play no part stay out of the sum, so that a grid along the volume's axes costs next to nothing.
+        index = sum((f * at for f, at in zip(way[axis], (x, y, z), strict=False) if abs(f) > 1e-9), way[axis, 3])
         inside &= (index >= -0.5) & (index <= n - 0.5)
     return inside
 
@@ -310,6 +359,9 @@ def resample_labels(volume: Volume, grid: Grid, n_classes: int, to_volume: Float
     Volume
         uint8 on the grid; background outside the field of view.
     """
+    first = _find_on_grid(volume, grid, to_volume)
+    if first is not None:
+        return Volume(_move(volume.array.astype(np.uint8), first, grid.shape), grid.affine)
     smoothing_mm = _smoothing_mm(volume, grid)
     best = np.zeros(grid.shape, np.uint8)
     best_share = np.full(grid.shape, -1.0, np.float32)

@@ -7,8 +7,8 @@ from pipeline.config import IngestSection
 from pipeline.errors import CaseError
 from pipeline.ingest.load import LoadedCase, lift_background
 from pipeline.ingest.manifest import Prepared, load_manifest
-from pipeline.ingest.preprocess import Placement, find_brain, scale_intensity
-from pipeline.volumes import Volume
+from pipeline.ingest.preprocess import Placement, brain_grid, find_brain, scale_intensity
+from pipeline.volumes import Volume, find_shift
 
 
 def test_intensities_are_scaled_between_percentiles_within_the_brain():
@@ -92,3 +92,33 @@ def test_a_background_other_than_0_is_lifted_to_it_and_the_brain_above_it(values
 def test_a_head_that_fills_its_image_has_no_background_to_lift():
     array = np.random.default_rng(0).normal(100, 20, (8, 8, 8)).astype(np.float32)
     np.testing.assert_array_equal(lift_background(array), array)
+
+
+def square_brain(spacing_mm, affine=None):
+    """Return a mask of an odd number of voxels, 5 x 9 x 5 on 20 mm, off its grid's centre."""
+    mask = np.zeros((12, 12, 12), bool)
+    mask[4:9, 2:11, 6:11] = True
+    return Volume(mask, np.diag([spacing_mm] * 3 + [1.0]) if affine is None else affine)
+
+
+def test_a_grid_of_the_scans_spacing_has_the_scans_voxels():
+    config = IngestSection(spacing_mm=20.0, size_voxels=(8, 12, 8))
+    grid = brain_grid(square_brain(20.0), config, np.eye(4))
+    np.testing.assert_array_equal(find_shift(square_brain(20.0), grid.affine) % 1, 0)
+    # An even number of voxels cannot be centred on an odd one: half a voxel off, no more.
+    np.testing.assert_array_equal(np.abs(np.array(grid.centre_mm) - [120.0, 120.0, 160.0]), [10.0, 10.0, 10.0])
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3])
+def test_a_grid_of_another_spacing_is_centred_on_the_brain(turn):
+    affine = np.diag([20.0, 20.0, 20.0, 1.0])
+    affine[:2, :2] = 20 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    brain = square_brain(20.0, affine)
+    grid = brain_grid(brain, IngestSection(spacing_mm=16.0, size_voxels=(20, 20, 20)), np.eye(4))
+    points = affine[:3, :3] @ np.argwhere(brain.array).T
+    np.testing.assert_allclose(grid.centre_mm, (points.min(axis=1) + points.max(axis=1)) / 2)
+
+
+def test_a_brain_larger_than_the_grid_is_a_case_error():
+    with pytest.raises(CaseError, match="of the brain outside the working grid"):
+        brain_grid(square_brain(20.0), IngestSection(spacing_mm=10.0, size_voxels=(8, 12, 8)), np.eye(4))

@@ -13,6 +13,8 @@ from pipeline.errors import CaseError
 from pipeline.volumes import (
     Grid,
     Volume,
+    bounding_box,
+    find_shift,
     load_volume,
     map_volume,
     place_on_grid,
@@ -293,3 +295,52 @@ def test_header_scaling_is_applied(tmp_path):
     loaded = load_volume(path)
     assert loaded.array.dtype.kind == "f"
     np.testing.assert_array_equal(loaded.array.ravel(), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5])
+
+
+@pytest.mark.parametrize("way", [None, [[1, 0, 0, 7.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
+def test_voxels_that_lie_on_the_grid_go_through_unchanged(way):
+    stream = np.random.default_rng(1)
+    array, classes = stream.normal(size=(7, 8, 9)).astype(np.float32), stream.integers(0, 4, (7, 8, 9))
+    affine = np.diag([2.5, 2.5, 2.5, 1.0])
+    # On the grid this volume begins two voxels after the first along x, and one before it along z.
+    affine[:3, 3] = Grid((12, 8, 6), 2.5).affine[:3, 3] + [5.0, 0.0, -2.5]
+    to_volume = None if way is None else np.array(way, float)
+    if to_volume is not None:
+        affine = to_volume @ affine
+    grid = Grid((12, 8, 6), 2.5)
+    expected = np.full(grid.shape, -3.0)
+    expected[2:9] = array[:, :, 1:7]
+    found = resample(Volume(array, affine), grid, background=-3.0, to_volume=to_volume)
+    np.testing.assert_array_equal(found.array, expected.astype(np.float32))
+    labels = resample_labels(Volume(classes, affine), grid, 4, to_volume)
+    np.testing.assert_array_equal(labels.array[2:9], classes[:, :, 1:7])
+    assert not labels.array[:2].any()
+    assert not labels.array[9:].any()
+
+
+def test_a_volume_beside_the_grid_leaves_it_background():
+    affine = np.eye(4)
+    affine[:3, 3] = 500.0
+    found = resample(Volume(np.ones((4, 4, 4), np.float32), affine), Grid((5, 5, 5), 1.0), background=2.0)
+    assert (found.array == 2.0).all()
+
+
+@pytest.mark.parametrize(
+    ("affine", "expected"),
+    [
+        (np.diag([2.0, 2.0, 2.0, 1.0]), [0, 0, 0]),
+        (np.array([[2, 0, 0, -6], [0, 2, 0, 4], [0, 0, 2, 0.005], [0, 0, 0, 1.0]]), [-3, 2, 0]),
+        (np.array([[2, 0, 0, 1], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]]), None),
+        (np.diag([2.0, 2.0, 2.01, 1.0]), None),
+        (np.diag([-2.0, 2.0, 2.0, 1.0]), None),
+    ],
+)
+def test_where_a_volume_lies_on_a_lattice(affine, expected):
+    found = find_shift(Volume(np.zeros((5, 5, 5)), affine), np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert (None if found is None else found.tolist()) == expected
+
+
+def test_the_box_around_a_mask():
+    mask = np.zeros((5, 6, 7), bool)
+    mask[1, 2, 3] = mask[3, 2, 6] = True
+    assert bounding_box(mask) == (slice(1, 4), slice(2, 3), slice(3, 7))

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme, UInt8Array
+from pipeline.volumes import bounding_box
 
 Mask = NDArray[np.bool_]
 
@@ -102,7 +103,7 @@ def hd95_mm(first: Mask, second: Mask, spacing_mm: Sequence[float]) -> float:
         return 0.0
     if not first.any() or not second.any():
         return diagonal_mm(first.shape, spacing_mm)
-    box = ndimage.find_objects((first | second).astype(np.uint8))[0]
+    box = bounding_box(first | second)
     first_surface, second_surface = _surface(first[box]), _surface(second[box])
     directed = [
         float(np.percentile(_distance_mm(target, spacing_mm)[origin], HD_PERCENTILE))

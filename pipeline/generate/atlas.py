@@ -22,7 +22,7 @@ from pipeline.generate.placement import LabelMaps, fill_holes, join, push_tissue
 from pipeline.generate.plan import AskedCase
 from pipeline.growth import GrowthLaw, grow
 from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
-from pipeline.volumes import Grid, Volume, resample_labels, to_ras
+from pipeline.volumes import Grid, Volume, bounding_box, resample_labels, to_ras
 from pipeline.warps import compose, random_field, random_warp, warp_labels
 
 WARPS_MM = ((5.5, 34.0), (1.6, 13.0))
@@ -99,7 +99,7 @@ def atlas_tissue(grid: Grid) -> UInt8Array:
     shares = np.stack([1.0 - grey_share - white_share, grey_share, white_share])
     labels = np.where(brain, np.argmax(shares, axis=0) + 1, 0).astype(np.uint8)
     atlas = to_ras(Volume(labels, np.asarray(mask.affine, np.float64)))
-    box = ndimage.find_objects((atlas.array > 0).astype(np.uint8))[0]
+    box = bounding_box(atlas.array > 0)
     middle = [(part.start + part.stop - 1) / 2 for part in box]
     x, y, z, _ = atlas.affine @ [*middle, 1.0]
     return resample_labels(atlas, Grid(grid.shape, grid.spacing_mm, (x, y, z)), len(TISSUE_CLASSES) + 1).array

@@ -91,10 +91,12 @@ def check_image(volume: Volume, name: str, min_slices: int) -> Volume:
         raise CaseError(f"{name} has {min(volume.array.shape)} slices; expected at least {min_slices}; leave it out")
     with np.errstate(over="ignore"):
         array = volume.array.astype(np.float32)
-    n_bad = int((~(np.abs(array) < MAX_INTENSITY)).sum())
-    if n_bad:
+    low, high = float(array.min()), float(array.max())
+    # Not a number where one voxel is none.
+    if not (low > -MAX_INTENSITY and high < MAX_INTENSITY):
+        n_bad = int((~(np.abs(array) < MAX_INTENSITY)).sum())
         raise CaseError(f"{name} has {n_bad} voxels that are not finite, or absurd; expected numbers; convert it anew")
-    if array.min() == array.max():
+    if low == high:
         raise CaseError(f"{name} has one value everywhere; expected an image; convert the scan anew")
     return Volume(lift_background(array), volume.affine)
 
@@ -114,11 +116,11 @@ def lift_background(array: NDArray[np.float32]) -> NDArray[np.float32]:
         The same array where nothing is negative, and no constant other than 0 fills the faces of the image.
     """
     faces = np.concatenate([array[index].ravel() for index in _FACES])
-    value = float(np.median(faces))
-    tolerance = BACKGROUND_TOLERANCE * float(array.max() - array.min())
-    is_constant = float((np.abs(faces - value) <= tolerance).mean()) >= BACKGROUND_SHARE
-    lowest = float(array.min())
-    if not is_constant or (value == 0.0 and lowest >= 0.0):
+    value, lowest = float(np.median(faces)), float(array.min())
+    if value == 0.0 and lowest >= 0.0:
+        return array
+    tolerance = BACKGROUND_TOLERANCE * float(array.max() - lowest)
+    if float((np.abs(faces - value) <= tolerance).mean()) < BACKGROUND_SHARE:
         return array
     outside = np.abs(array - value) <= tolerance
     inside = array[~outside]
@@ -144,15 +146,18 @@ def read_tumor(case: SourceCase, manifest: Manifest, images: Mapping[str, Volume
     volume = to_ras(load_volume(case.files["tumor"][0], rule.volume if rule else None))
     if volume.array.size > max(image.array.size for image in images.values()):
         raise CaseError("label map larger than any scan; expected the grid of one; resample it to the scan")
-    values = np.asarray(volume.array, np.float64)
-    if not (np.abs(values) < MAX_LABEL).all() or np.abs(values - np.rint(values)).max() > WHOLE_NUMBER_TOLERANCE:
-        raise CaseError("label map with values that are not whole numbers; expected classes; export it anew")
-    whole = np.rint(values).astype(np.int64)
+    values = np.asarray(volume.array)
+    if values.dtype.kind == "f":
+        whole = np.rint(values)
+        if not (np.abs(values) < MAX_LABEL).all() or np.abs(values - whole).max() > WHOLE_NUMBER_TOLERANCE:
+            raise CaseError("label map with values that are not whole numbers; expected classes; export it anew")
+        values = whole.astype(np.int64)
     known = {0, *(value for members in manifest.labels.values() for value in members)}
-    unknown = sorted(set(np.unique(whole).tolist()) - known)
+    # Most of a label map is 0.
+    unknown = sorted(set(np.unique(values[values != 0]).tolist()) - known)
     if unknown:
         raise CaseError(f"label values {unknown[:8]}; expected {sorted(known)}; name them under `labels:`")
-    return Volume(manifest.scheme.from_source(whole, manifest.labels), volume.affine)
+    return Volume(manifest.scheme.from_source(values, manifest.labels), volume.affine)
 
 
 def place_on_scan(

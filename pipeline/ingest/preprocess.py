@@ -22,7 +22,18 @@ from pipeline.ingest.registration import PYRAMID_MM, align
 from pipeline.ingest.sidecars import build_sidecars
 from pipeline.ingest.tissue import classify_tissue, correct_bias
 from pipeline.labels import MODALITIES
-from pipeline.volumes import FloatArray, Grid, Volume, covers, invert, resample, resample_labels, resample_onto
+from pipeline.volumes import (
+    FloatArray,
+    Grid,
+    Volume,
+    bounding_box,
+    covers,
+    find_shift,
+    invert,
+    resample,
+    resample_labels,
+    resample_onto,
+)
 
 # More of the brain than this outside the grid is a wrong grid, not a rounding.
 MAX_BRAIN_OUTSIDE = 0.005
@@ -115,10 +126,17 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
         raise CaseError("tumour smaller than a voxel of the working grid; expected at least one; lower the spacing")
     whole = brain | (tumor_map > 0)
     scans = {name: resample(volume, grid, to_volume=ways[name]).array for name, volume in loaded.images.items()}
-    even = {name: correct_bias(scan, whole) for name, scan in scans.items()} if config.bias_correction else scans
+    even = scans
+    if config.bias_correction:
+        even = {name: correct_bias(scan, whole, grid.spacing_mm) for name, scan in scans.items()}
     images = {name: scale_intensity(even[name], whole, name, config.intensity_percentiles) for name in scans}
     tissue_map = classify_tissue(
-        scans[placement.reference], placement.reference, whole, tumor_map > 0, config.tissue_smoothness
+        scans[placement.reference],
+        placement.reference,
+        whole,
+        tumor_map > 0,
+        config.tissue_smoothness,
+        grid.spacing_mm,
     )
     sidecars = build_sidecars(manifest, config, placement.reference, finds_brain(loaded, manifest))
     centred = Grid(grid.shape, grid.spacing_mm)
@@ -176,7 +194,10 @@ def find_brain(loaded: LoadedCase, placement: Placement, manifest: Manifest, con
         if not given.same_grid(reference) or not np.array_equal(placement.to_scan[loaded.brain_on], np.eye(4)):
             mask = resample_onto(given, reference, placement.to_scan[loaded.brain_on]).array > 0.5
     elif manifest.prepared.skull_stripped:
-        mask = np.any([v.array != 0 for v in loaded.images.values() if v.same_grid(reference)], axis=0)
+        mask = reference.array != 0
+        for volume in loaded.images.values():
+            if volume.same_grid(reference):
+                mask |= volume.array != 0
     elif config.brain_extraction == "none":
         raise CaseError("scan with skull and no brain mask; expected one of both; strip it or name `brain_mask:`")
     else:
@@ -213,11 +234,16 @@ def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     CaseError
         If the mask is empty.
     """
-    parts, n_parts = ndimage.label(mask)
-    if n_parts == 0:
+    if not mask.any():
         raise CaseError("empty brain mask; expected a brain; check the scan")
-    largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return ndimage.binary_fill_holes(largest)
+    box = bounding_box(mask)
+    parts, n_parts = ndimage.label(mask[box])
+    largest = parts > 0 if n_parts == 1 else parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    # What is not connected with the rim around the box is a hole.
+    outside, _ = ndimage.label(~np.pad(largest, 1))
+    kept = np.zeros(mask.shape, bool)
+    kept[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return kept
 
 
 def strip(scan: Volume, brain: Volume) -> Volume:
@@ -227,6 +253,8 @@ def strip(scan: Volume, brain: Volume) -> Volume:
 
 def brain_grid(brain: Volume, config: IngestSection, from_reference: FloatArray) -> Grid:
     """Return the working grid, centred on the brain's bounding box.
+
+    Where spacing and axes are the scan's own, the grid's voxels are too, so that nothing is interpolated.
 
     Parameters
     ----------
@@ -242,10 +270,16 @@ def brain_grid(brain: Volume, config: IngestSection, from_reference: FloatArray)
         If the brain does not fit.
     """
     affine = from_reference @ brain.affine
-    surface = brain.array & ~ndimage.binary_erosion(brain.array)
-    world = affine[:3, :3] @ np.argwhere(surface).T + affine[:3, 3:]
-    x, y, z = (world.min(axis=1) + world.max(axis=1)) / 2
-    grid = Grid(config.size_voxels, config.spacing_mm, (float(x), float(y), float(z)))
+    # The first and the last voxel of each column: beyond them lies no other in any direction.
+    columns = np.argwhere(brain.array.any(axis=2))
+    along = brain.array[columns[:, 0], columns[:, 1]]
+    first, last = along.argmax(axis=1), along.shape[1] - 1 - along[:, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.column_stack([columns, first]), np.column_stack([columns, last])])
+    world = affine[:3, :3] @ ends.T + affine[:3, 3:]
+    grid = _on_lattice(
+        Grid(config.size_voxels, config.spacing_mm, _as_point((world.min(axis=1) + world.max(axis=1)) / 2)),
+        Volume(brain.array, affine),
+    )
     half_mm = np.array(grid.shape) * grid.spacing_mm / 2
     if (np.abs(world - np.array(grid.centre_mm)[:, None]) <= half_mm[:, None]).all():
         return grid
@@ -257,6 +291,19 @@ def brain_grid(brain: Volume, config: IngestSection, from_reference: FloatArray)
             "mm; expected all of it inside; raise ingest.size_voxels or ingest.spacing_mm"
         )
     return grid
+
+
+def _on_lattice(grid: Grid, volume: Volume) -> Grid:
+    """Move a grid by less than a voxel onto a volume's voxels; return it as it is if they differ in more than that."""
+    start = np.linalg.solve(volume.affine, grid.affine[:, 3])
+    shift = volume.affine @ (np.rint(start) - start)
+    moved = Grid(grid.shape, grid.spacing_mm, _as_point(np.array(grid.centre_mm) + shift[:3]))
+    return grid if find_shift(volume, moved.affine) is None else moved
+
+
+def _as_point(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = values.tolist()
+    return x, y, z
 
 
 def scale_intensity(
@@ -273,8 +320,11 @@ def scale_intensity(
     CaseError
         If both percentiles are the same value.
     """
-    low, high = np.percentile(array[brain], percentiles)
+    scaled = np.zeros_like(array, np.int16)
+    # Transposed: NIfTI's arrays lie in memory from z to x, and picking voxels goes along memory then.
+    values = array.T[brain.T]
+    low, high = np.percentile(values, percentiles)
     if high <= low:
         raise CaseError(f"{name} has no contrast within the brain; expected an image; check the scan")
-    scaled = np.clip((array - low) / (high - low), 0, 1) * INTENSITY_MAX
-    return np.where(brain, np.rint(scaled), 0).astype(np.int16)
+    scaled.T[brain.T] = np.rint(np.clip((values - low) / (high - low), 0, 1) * INTENSITY_MAX)
+    return scaled

@@ -9,6 +9,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from pipeline.ingest.scan_quality import Mask, measure_scan
 from pipeline.labels import UInt8Array
+from pipeline.volumes import bounding_box
 
 # Voxel centres no farther than this from a plane lie on it.
 PLANE_TOLERANCE_VOXELS = 0.6
@@ -56,7 +57,7 @@ def measure_quality(
         "tumor_outside_brain": share_outside(tumor, brain),
         "cut_share": cut_share(brain, np.logical_and.reduce(list(reached.values()))),
     }
-    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    box = bounding_box(brain)
     inside = brain[box]
     figures |= {"flat_share": flat_share(inside), "asymmetry": asymmetry(inside)}
     for name, scan in scans.items():

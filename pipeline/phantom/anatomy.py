@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.volumes import FloatArray
+from pipeline.volumes import FloatArray, bounding_box
 from pipeline.warps import Float32Array, Shape, Spacing, exponentiate, mass_effect, random_field, random_warp
 
 FIELD_OF_VIEW_MM = (176.0, 216.0, 192.0)
@@ -219,7 +219,7 @@ def load_template() -> Template:
 
     mask_image = load_mni152_brain_mask(resolution=1)
     mask = np.asarray(mask_image.dataobj) > 0
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = bounding_box(mask)
     origin = mask_image.affine[:3, 3] + np.array([s.start for s in box]) - ATLAS_MARGIN
     mask = np.pad(mask[box], ATLAS_MARGIN)
     t1, grey, white = (

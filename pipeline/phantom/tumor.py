@@ -19,6 +19,7 @@ from scipy import ndimage
 from pipeline.growth import GREY, WHITE, GrowthLaw, grow
 from pipeline.labels import LabelScheme
 from pipeline.phantom.anatomy import Anatomy, Push, Template
+from pipeline.volumes import bounding_box
 from pipeline.warps import Float32Array, Spacing, random_field, random_warp, warp_image
 
 VOLUME_ML = (5.0, 70.0, 120.0)
@@ -191,7 +192,7 @@ def _find_rim(core: NDArray[np.bool_], rim_mm: float, spacing: Spacing, rng: np.
     thickness_mm = rim_mm * np.exp(0.45 * random_field(core.shape, spacing, 7.0, rng))
     thickness_mm = np.maximum(thickness_mm, 0.9 * max(spacing))
     depth_mm = np.zeros(core.shape, np.float32)
-    box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in ndimage.find_objects(core.astype(np.uint8))[0])
+    box = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in bounding_box(core))
     depth_mm[box] = ndimage.distance_transform_edt(np.pad(core[box], 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
     return np.asarray(core & (depth_mm - 0.5 * min(spacing) <= thickness_mm), np.bool_)
 
