@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.labels import LabelScheme, UInt8Array
-from pipeline.volumes import FloatArray
+from pipeline.volumes import FloatArray, bounding_box
 
 HEMISPHERES = ("left", "right")
 
@@ -52,12 +52,14 @@ def describe_tumor(tumor_map: UInt8Array, affine: FloatArray, scheme: LabelSchem
     -------
     TumorAttributes
     """
-    tumor = tumor_map > 0
-    centre_mm = affine @ [*np.argwhere(tumor).mean(axis=0), 1.0]
+    box = bounding_box(tumor_map > 0)
+    drawn = tumor_map[box]
+    places = np.argwhere(drawn) + [edge.start for edge in box]
+    centre_mm = affine @ [*places.mean(axis=0), 1.0]
     enhancing = scheme.tumor_values.get("enhancing")
-    share = float((tumor_map == enhancing).sum() / tumor.sum()) if enhancing else 0.0
+    share = float((drawn == enhancing).sum() / len(places)) if enhancing else 0.0
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-    return TumorAttributes(float(tumor.sum()) * voxel_ml, HEMISPHERES[int(centre_mm[0] >= 0)], share)
+    return TumorAttributes(len(places) * voxel_ml, HEMISPHERES[int(centre_mm[0] >= 0)], share)
 
 
 def volume_stratum(volume_ml: float, edges_ml: tuple[float, ...]) -> str:

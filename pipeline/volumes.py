@@ -314,6 +314,14 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0, to_volume: Flo
     return from_sitk(_resample_sitk(image, _smoothing_mm(volume, grid), grid, background, to_volume))
 
 
+def resample_mask(mask: Volume, grid: Grid, to_volume: FloatArray | None = None) -> NDArray[np.bool_]:
+    """Resample a mask as :func:`resample` does an image: bool, True where more than half of a voxel is in it."""
+    first = _find_on_grid(mask, grid, to_volume)
+    if first is not None:
+        return _move(mask.array, first, grid.shape)
+    return resample(mask, grid, to_volume=to_volume).array > 0.5
+
+
 def _find_on_grid(volume: Volume, grid: Grid, to_volume: FloatArray | None) -> NDArray[np.int64] | None:
     affine = volume.affine if to_volume is None else invert(to_volume) @ volume.affine
     return find_shift(Volume(volume.array, affine), grid.affine)
@@ -322,13 +330,30 @@ def _find_on_grid(volume: Volume, grid: Grid, to_volume: FloatArray | None) -> N
 def covers(volume: Volume, grid: Grid, to_volume: FloatArray | None = None) -> NDArray[np.bool_]:
     """Tell at which voxels of a grid a volume's field of view reaches: (x, y, z), bool."""
     way = np.linalg.inv(volume.affine) @ (np.eye(4) if to_volume is None else to_volume) @ grid.affine
-    inside = np.ones(grid.shape, bool)
-    x, y, z = np.ogrid[tuple(slice(n) for n in grid.shape)]
-    for axis, n in enumerate(volume.array.shape):
-        # Axes that play no part stay out of the sum, so that a grid along the volume's axes costs next to nothing.
+    return reaches(way, grid.shape, volume.array.shape)
+
+
+def reaches(way: FloatArray, shape: tuple[int, ...], other_shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Tell which voxels of one array lie within another.
+
+    Parameters
+    ----------
+    way : ndarray, (4, 4)
+        From the one's voxel indices to the other's.
+    shape, other_shape : tuple of int
+        Of the one and of the other; voxels end half a voxel beyond their centres.
+
+    Returns
+    -------
+    ndarray, ``shape``, bool
+    """
+    inside = np.ones((1, 1, 1), bool)
+    x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
+    for axis, n in enumerate(other_shape):
+        # Axes that play no part stay out of the sum, so that arrays along the same axes cost next to nothing.
         index = sum((f * at for f, at in zip(way[axis], (x, y, z), strict=False) if abs(f) > 1e-9), way[axis, 3])
-        inside &= (index >= -0.5) & (index <= n - 0.5)
-    return inside
+        inside = inside & (index >= -0.5) & (index <= n - 0.5)
+    return np.array(np.broadcast_to(inside, shape))
 
 
 def resample_onto(volume: Volume, target: Volume, to_volume: FloatArray | None = None) -> Volume:

@@ -1,12 +1,16 @@
 """Ingest goes on case by case: after a kill, on two workers, on a Dask cluster; with fewer modalities and one class."""
 
+import errno
+
 import nibabel as nib
 import numpy as np
 import pytest
 from conftest import toy_brain
 from ingest_builders import ingest
 
+from pipeline import volumes
 from pipeline.cohort import digest_tree, open_cohort, read_tsv
+from pipeline.errors import DataError
 from pipeline.ingest import case as case_module
 from pipeline.ingest import stage
 
@@ -53,6 +57,23 @@ def test_a_killed_ingest_goes_on_with_the_cases_it_has_not_done(good, tmp_path, 
     n_cases = len(open_cohort(cohort).cases) + len(read_tsv(cohort / "quarantine.tsv"))
     assert len(done) == len(set(done)) == n_cases
     assert same_cohort(cohort, good.cohort)
+
+
+def test_a_share_that_goes_away_stops_the_run_and_is_no_fault_of_the_case(good, tmp_path, monkeypatch):
+    read, n_read = volumes.nib.Nifti1Image.from_filename, []
+
+    def fail_later(path, *rest, **options):
+        n_read.append(path)
+        if len(n_read) > 30:
+            raise OSError(errno.ESTALE, "Stale file handle", path)
+        return read(path, *rest, **options)
+
+    monkeypatch.setattr(volumes.nib.Nifti1Image, "from_filename", fail_later)
+    with pytest.raises(DataError, match=r"storage went away \(ESTALE\).*type the same command again") as caught:
+        ingest(good.source, tmp_path / "run")
+    assert str(good.source) not in str(caught.value)
+    monkeypatch.setattr(volumes.nib.Nifti1Image, "from_filename", read)
+    assert same_cohort(ingest(good.source, tmp_path / "run"), good.cohort)
 
 
 def test_one_config_line_moves_the_cases_to_a_dask_cluster(good, tmp_path):

@@ -12,7 +12,7 @@ from pipeline.ingest import preprocess
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import load_manifest
 from pipeline.labels import MODALITIES
-from pipeline.volumes import Volume, resample, resample_labels
+from pipeline.volumes import Volume, resample_labels, resample_mask
 
 CONFIG = IngestSection(spacing_mm=2.0, size_voxels=(96, 112, 96), bias_correction=True)
 
@@ -59,8 +59,8 @@ def test_the_tumour_map_comes_out_where_the_tumour_was_grown(raw):
 
 
 def test_the_brain_is_found_within_its_skull(raw):
-    filled = ndimage.binary_fill_holes(raw.study.brain.array).astype(np.float32)
-    truth = resample(Volume(filled, raw.study.brain.affine), raw.grid).array > 0.5
+    filled = ndimage.binary_fill_holes(raw.study.brain.array)
+    truth = resample_mask(Volume(filled, raw.study.brain.affine), raw.grid)
     overlap = 2 * (truth & raw.found.brain).sum() / (truth.sum() + raw.found.brain.sum())
     assert overlap >= 0.95
     for image in raw.found.data.images.values():

@@ -151,7 +151,7 @@ def check_volume(mask: Volume, limits_ml: tuple[float, float] = ANY_ML) -> None:
     CaseError
         If not.
     """
-    volume_ml = float(mask.array.sum()) * mask.voxel_ml
+    volume_ml = np.count_nonzero(mask.array) * mask.voxel_ml
     low, high = limits_ml
     if not low <= volume_ml <= high:
         raise CaseError(

@@ -1,5 +1,6 @@
 """One case of an ingest: preprocess, write, measure, draw; done once, also by an ingest that was cut off."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 from pipeline.attributes import describe_tumor
 from pipeline.cohort import write_case, write_json
 from pipeline.config import IngestSection
-from pipeline.errors import CaseError, SynthcohortError
+from pipeline.errors import CaseError, DataError, SynthcohortError
 from pipeline.figures import quality_picture, save_picture
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.leakage import describe_anatomy
@@ -22,6 +23,12 @@ from pipeline.scratch import temporary_files_in
 
 # Both folders go when the stage is whole: what a killed ingest needs to go on, and what the guard compares.
 OUTCOMES, ANATOMIES = ".outcomes", ".anatomies"
+# Of a network share that has gone away: no fault of the case that was being read.
+SHARE_LOST = frozenset(
+    getattr(errno, name)
+    for name in ("ESTALE", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN", "EREMOTEIO")
+    if hasattr(errno, name)
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,15 @@ class IngestOutcome:
 
 
 def ingest_case(task: IngestTask) -> IngestOutcome:
-    """Ingest one case; one that cannot be used is an outcome, not an error, and one that is done is only read."""
+    """Ingest one case; one that cannot be used is an outcome, not an error, and one that is done is only read.
+
+    Raises
+    ------
+    DataError
+        If the storage that holds the source has gone away.
+    OSError, MemoryError
+        If the machine has no room.
+    """
     mark = task.out / OUTCOMES / f"{task.subject}.json"
     if mark.is_file():
         return IngestOutcome(**json.loads(mark.read_text(encoding="utf-8")))
@@ -66,6 +81,12 @@ def ingest_case(task: IngestTask) -> IngestOutcome:
         with temporary_files_in(task.out):
             outcome = _write(preprocess_case(task.case, task.subject, task.manifest, task.config), task)
     except CaseError as error:
+        number = getattr(error.__cause__, "errno", None) or 0
+        if number in SHARE_LOST:
+            raise DataError(
+                f"ingest.source: the storage went away ({errno.errorcode[number]}); expected files that "
+                "can be read; once it is back, type the same command again: finished cases are kept"
+            ) from error
         outcome = IngestOutcome({}, str(error))
     except (SynthcohortError, OSError, MemoryError):
         # Not this case's fault: the config, or a machine without room.

@@ -20,7 +20,7 @@ from scipy import ndimage
 from pipeline.errors import CaseError
 from pipeline.ingest.atlas import load_atlas
 from pipeline.ingest.registration import align
-from pipeline.volumes import FloatArray, Grid, Volume, resample
+from pipeline.volumes import FloatArray, Grid, Volume, resample, resample_mask
 
 SPACING_MM = 4.0
 SHAPE = (48, 56, 48)
@@ -159,6 +159,6 @@ def _atlas_at_low_resolution() -> tuple[Grid, Volume, Volume, NDArray[np.bool_]]
     masked = Volume(np.where(atlas.brain.array, atlas.t1.array, 0.0).astype(np.float32), atlas.t1.affine)
     centre = atlas.brain.affine @ [*np.argwhere(atlas.brain.array).mean(axis=0), 1.0]
     grid = Grid(SHAPE, SPACING_MM, (float(centre[0]), float(centre[1]), float(centre[2])))
-    inside = resample(Volume(atlas.brain.array.astype(np.float32), atlas.brain.affine), grid).array > 0.5
+    inside = resample_mask(atlas.brain, grid)
     coarse = resample(masked, grid)
     return grid, coarse, Volume(_limited_pattern(coarse.array, inside), coarse.affine), inside

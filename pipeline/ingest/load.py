@@ -153,8 +153,8 @@ def read_tumor(case: SourceCase, manifest: Manifest, images: Mapping[str, Volume
             raise CaseError("label map with values that are not whole numbers; expected classes; export it anew")
         values = whole.astype(np.int64)
     known = {0, *(value for members in manifest.labels.values() for value in members)}
-    # Most of a label map is 0.
-    unknown = sorted(set(np.unique(values[values != 0]).tolist()) - known)
+    # Most of a label map is 0; transposed, voxels are picked along memory.
+    unknown = sorted(set(np.unique(values.T[values.T != 0]).tolist()) - known)
     if unknown:
         raise CaseError(f"label values {unknown[:8]}; expected {sorted(known)}; name them under `labels:`")
     return Volume(manifest.scheme.from_source(values, manifest.labels), volume.affine)

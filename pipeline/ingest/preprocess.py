@@ -30,8 +30,10 @@ from pipeline.volumes import (
     covers,
     find_shift,
     invert,
+    reaches,
     resample,
     resample_labels,
+    resample_mask,
     resample_onto,
 )
 
@@ -114,7 +116,7 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
         onto_reference = align_to_atlas(strip(loaded.images[placement.reference], mask), is_stripped=True).matrix
     grid = brain_grid(mask, config, invert(onto_reference))
     ways = {name: placement.to_scan[name] @ onto_reference for name in loaded.images}
-    brain = resample(Volume(mask.array.astype(np.float32), mask.affine), grid, to_volume=onto_reference).array > 0.5
+    brain = resample_mask(mask, grid, onto_reference)
     tumor_map = resample_labels(loaded.tumor, grid, len(manifest.scheme.tumor) + 1, ways[loaded.drawn_on]).array
     outside = share_outside(tumor_map > 0, brain)
     if outside > MAX_TUMOR_OUTSIDE:
@@ -221,9 +223,16 @@ def check_contrast(loaded: LoadedCase, mask: Volume) -> None:
         If one has not.
     """
     for name, volume in loaded.images.items():
-        values = volume.array[mask.array] if volume.same_grid(mask) else volume.array[volume.array != 0]
-        if np.ptp(values) == 0:
+        brain = mask.array if volume.same_grid(mask) else volume.array != 0
+        # Two voxels that differ are soon found; only a flat image has to be read through.
+        some = (slice(None, None, 4),) * 3
+        if _is_flat(volume.array[some], brain[some]) and _is_flat(volume.array, brain):
             raise CaseError(f"{name} has one value in the whole brain; expected an image; convert the scan anew")
+
+
+def _is_flat(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
+    values = array[mask]
+    return values.size == 0 or bool(values.min() == values.max())
 
 
 def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -237,12 +246,12 @@ def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if not mask.any():
         raise CaseError("empty brain mask; expected a brain; check the scan")
     box = bounding_box(mask)
-    parts, n_parts = ndimage.label(mask[box])
+    parts, n_parts = ndimage.label(mask[box].T)  # transposed: along memory
     largest = parts > 0 if n_parts == 1 else parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
     # What is not connected with the rim around the box is a hole.
     outside, _ = ndimage.label(~np.pad(largest, 1))
-    kept = np.zeros(mask.shape, bool)
-    kept[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    kept = np.zeros_like(mask)
+    kept[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1].T
     return kept
 
 
@@ -280,11 +289,8 @@ def brain_grid(brain: Volume, config: IngestSection, from_reference: FloatArray)
         Grid(config.size_voxels, config.spacing_mm, _as_point((world.min(axis=1) + world.max(axis=1)) / 2)),
         Volume(brain.array, affine),
     )
-    half_mm = np.array(grid.shape) * grid.spacing_mm / 2
-    if (np.abs(world - np.array(grid.centre_mm)[:, None]) <= half_mm[:, None]).all():
-        return grid
-    inside = affine[:3, :3] @ np.argwhere(brain.array).T + affine[:3, 3:]
-    outside = (np.abs(inside - np.array(grid.centre_mm)[:, None]) > half_mm[:, None]).any(axis=0).mean()
+    inside = reaches(invert(grid.affine) @ affine, brain.array.shape, grid.shape)
+    outside = np.count_nonzero(brain.array & ~inside) / np.count_nonzero(brain.array)
     if outside > MAX_BRAIN_OUTSIDE:
         raise CaseError(
             f"{100 * outside:.1f}% of the brain outside the working grid of {grid.shape} voxels at {grid.spacing_mm} "
@@ -323,8 +329,10 @@ def scale_intensity(
     scaled = np.zeros_like(array, np.int16)
     # Transposed: NIfTI's arrays lie in memory from z to x, and picking voxels goes along memory then.
     values = array.T[brain.T]
-    low, high = np.percentile(values, percentiles)
+    low, high = map(float, np.percentile(values, percentiles))
     if high <= low:
         raise CaseError(f"{name} has no contrast within the brain; expected an image; check the scan")
-    scaled.T[brain.T] = np.rint(np.clip((values - low) / (high - low), 0, 1) * INTENSITY_MAX)
+    values -= low
+    values *= INTENSITY_MAX / (high - low)
+    scaled.T[brain.T] = np.rint(np.clip(values, 0, INTENSITY_MAX, out=values), out=values)
     return scaled

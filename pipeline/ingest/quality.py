@@ -18,7 +18,7 @@ N_PLANES = 20
 
 def share_outside(tumor: NDArray[np.bool_], brain: NDArray[np.bool_]) -> float:
     """Return the share of the tumour outside the brain; 0 where there is none. Both: (x, y, z), bool."""
-    return float((tumor & ~brain).sum()) / max(float(tumor.sum()), 1.0)
+    return int(np.count_nonzero(tumor & ~brain)) / max(int(np.count_nonzero(tumor)), 1)
 
 
 def measure_quality(

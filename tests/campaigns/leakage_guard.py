@@ -31,7 +31,7 @@ from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.leakage import Anatomy, describe_anatomy
 from pipeline.ingest.manifest import load_manifest
 from pipeline.phantom.cohort import make_subject
-from pipeline.volumes import Grid, Volume, load_volume, resample, to_ras
+from pipeline.volumes import Grid, Volume, load_volume, resample, resample_mask, to_ras
 
 THRESHOLD = IngestSection().same_person_correlation
 Stream = np.random.Generator
@@ -50,7 +50,7 @@ def resampled(scan: Volume, stream: Stream) -> Volume:
     centre = motion @ scan.affine @ [*((np.array(scan.array.shape) - 1) / 2), 1.0]
     grid = Grid((180, 200, 180), 1.3, (float(centre[0]), float(centre[1]), float(centre[2])))
     back = np.linalg.inv(motion)
-    mask = resample(Volume((scan.array > 0).astype(np.float32), scan.affine), grid, to_volume=back).array > 0.5
+    mask = resample_mask(Volume(scan.array > 0, scan.affine), grid, back)
     return Volume(np.where(mask, resample(scan, grid, to_volume=back).array, 0.0), grid.affine)
 
 
@@ -93,7 +93,7 @@ def describe(scan: Volume, spacing_mm: float) -> Anatomy:
     centre = scan.affine @ [*np.argwhere(brain).mean(axis=0), 1.0]
     size = round(240 / spacing_mm)
     grid = Grid((size, size, size), spacing_mm, (float(centre[0]), float(centre[1]), float(centre[2])))
-    mask = resample(Volume(brain.astype(np.float32), scan.affine), grid).array > 0.5
+    mask = resample_mask(Volume(brain, scan.affine), grid)
     return describe_anatomy(np.where(mask, resample(scan, grid).array, 0.0), mask, grid.affine)
 
 
