@@ -158,9 +158,12 @@ def _check_claims(path: Path, index: int | None) -> None:
     """Refuse a header that claims more than the file can hold or a scan needs, before memory is asked for it."""
     with nib.openers.ImageOpener(str(path)) as file:
         header = nib.Nifti1Header(file.read(nib.Nifti1Header.sizeof_hdr), check=False)
+        offset = header.get_data_offset()
+        if offset <= MAX_HEADER_BYTES and file.read(4)[:1] not in (b"", b"\0"):
+            _check_extensions(file, offset - nib.Nifti1Header.sizeof_hdr - 4, header.endianness)
     shape = [int(n) for n in header.get_data_shape()]
     n_voxels = math.prod(shape if index is None else shape[:-1])
-    n_bytes, offset = header.get_data_dtype().itemsize, header.get_data_offset()
+    n_bytes = header.get_data_dtype().itemsize
     if min(shape, default=0) < 1:
         raise CaseError("image with an axis of no length; expected voxels; copy the file or convert the scan anew")
     if n_voxels > MAX_VOXELS or n_voxels * n_bytes > MAX_VOXEL_BYTES or offset > MAX_HEADER_BYTES:
@@ -174,6 +177,17 @@ def _check_claims(path: Path, index: int | None) -> None:
         raise CaseError(
             "unreadable NIfTI file (shorter than its header says); expected a whole .nii or .nii.gz; copy it anew"
         )
+
+
+def _check_extensions(file: nib.openers.ImageOpener, n_left: int, endianness: str) -> None:
+    """Refuse a header extension that claims more than there is before the voxels; nibabel would ask for that much."""
+    while n_left >= 16:
+        start = file.read(8)
+        size = int.from_bytes(start[:4], "little" if endianness == "<" else "big", signed=True)
+        if not len(start) == 8 <= size <= n_left:
+            raise CaseError(f"NIfTI extension that claims {size} bytes of {n_left}; copy the file anew or leave it out")
+        file.read(size - len(start))
+        n_left -= size
 
 
 def map_volume(path: Path) -> NDArray[Any]:

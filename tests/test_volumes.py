@@ -269,6 +269,23 @@ def test_an_affine_without_volume_is_a_case_error(tmp_path, damage):
         load_volume(path)
 
 
+@pytest.mark.parametrize(("claimed", "is_read"), [(32, True), (2**31 - 16, False), (48, False), (0, False), (-16, False)])
+def test_an_extension_may_claim_no_more_than_there_is_before_the_voxels(tmp_path, claimed, is_read):
+    path = tmp_path / "volume.nii"
+    image = nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 20))
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    assert content[352:356] == (32).to_bytes(4, "little")
+    content[352:356] = claimed.to_bytes(4, "little", signed=True)
+    path.write_bytes(content)
+    if is_read:
+        assert load_volume(path).array.sum() == 64
+    else:
+        with pytest.raises(CaseError, match="extension that claims"):
+            load_volume(path)
+
+
 @pytest.mark.parametrize("kind", ["colours", "complex"])
 def test_voxels_that_are_no_plain_numbers_are_a_case_error(tmp_path, kind):
     dtype = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]) if kind == "colours" else np.dtype(np.complex64)
