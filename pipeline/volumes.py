@@ -18,6 +18,7 @@ from pipeline.errors import CaseError
 
 FloatArray = NDArray[np.float64]
 COSINE_DIGITS = 12
+LATTICE_TOLERANCE_MM = 1e-2
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A brain at half a millimetre has 512 voxels along an axis. A header that claims more is taken for damaged.
 MAX_VOXELS, MAX_VOXEL_BYTES, MAX_HEADER_BYTES = 512**3, 2**30, 2**24
@@ -57,7 +58,7 @@ class Volume:
         """Volume of a voxel in millilitres."""
         return float(np.prod(self.spacing_mm)) / 1000.0
 
-    def same_grid(self, other: "Volume", tolerance_mm: float = 1e-2) -> bool:
+    def same_grid(self, other: "Volume", tolerance_mm: float = LATTICE_TOLERANCE_MM) -> bool:
         """Tell whether both volumes have the same shape, and corners that agree within the tolerance."""
         if self.array.shape != other.array.shape:
             return False
@@ -124,7 +125,7 @@ def load_volume(path: Path, index: int | None = None) -> Volume:
     """
     try:
         _check_claims(path, index)
-        image = nib.Nifti1Image.from_filename(path)
+        image = nib.Nifti1Image.from_filename(path, mmap=False)  # of a share that goes away, a map kills the process
         array = np.asanyarray(image.dataobj if index is None else image.dataobj[..., index])
     except CaseError:
         raise
@@ -222,7 +223,9 @@ def save_volume(volume: Volume, path: Path, description: str = "") -> None:
     nib.save(image, path)
 
 
-def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2, called: str = "label map") -> Volume:
+def place_on_grid(
+    volume: Volume, reference: Volume, tolerance_mm: float = LATTICE_TOLERANCE_MM, called: str = "label map"
+) -> Volume:
     """Put a volume that covers part of a reference's voxels onto the whole of the reference's grid.
 
     Parameters
@@ -252,7 +255,9 @@ def place_on_grid(volume: Volume, reference: Volume, tolerance_mm: float = 1e-2,
     return Volume(_move(volume.array, first, reference.array.shape), reference.affine)
 
 
-def find_shift(volume: Volume, affine: FloatArray, tolerance_mm: float = 1e-2) -> NDArray[np.int64] | None:
+def find_shift(
+    volume: Volume, affine: FloatArray, tolerance_mm: float = LATTICE_TOLERANCE_MM
+) -> NDArray[np.int64] | None:
     """Find where a volume lies on the lattice of voxels that an affine spans.
 
     Parameters
@@ -321,7 +326,7 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0, to_volume: Flo
         float32 on the grid.
     """
     array = volume.array.astype(np.float32, copy=False)
-    first = _find_on_grid(volume, grid, to_volume)
+    first = find_on_grid(volume, grid, to_volume)
     if first is not None:
         return Volume(_move(array, first, grid.shape, background), grid.affine)
     image = to_sitk(Volume(array, volume.affine))
@@ -330,14 +335,18 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0, to_volume: Flo
 
 def resample_mask(mask: Volume, grid: Grid, to_volume: FloatArray | None = None) -> NDArray[np.bool_]:
     """Resample a mask as :func:`resample` does an image: bool, True where more than half of a voxel is in it."""
-    first = _find_on_grid(mask, grid, to_volume)
+    first = find_on_grid(mask, grid, to_volume)
     if first is not None:
-        return _move(mask.array, first, grid.shape)
+        return _move(mask.array > 0.5, first, grid.shape)
     return resample(mask, grid, to_volume=to_volume).array > 0.5
 
 
-def _find_on_grid(volume: Volume, grid: Grid, to_volume: FloatArray | None) -> NDArray[np.int64] | None:
+def find_on_grid(volume: Volume, grid: Grid, to_volume: FloatArray | None = None) -> NDArray[np.int64] | None:
+    """Find where on a grid a volume lies whose voxels are the grid's, edges included; see :func:`find_shift`."""
     affine = volume.affine if to_volume is None else invert(to_volume) @ volume.affine
+    # A single slice's thickness does not show in where its voxels lie.
+    if np.abs(affine[:3, :3] - grid.affine[:3, :3]).max() > LATTICE_TOLERANCE_MM:
+        return None
     return find_shift(Volume(volume.array, affine), grid.affine)
 
 
@@ -398,9 +407,10 @@ def resample_labels(volume: Volume, grid: Grid, n_classes: int, to_volume: Float
     Volume
         uint8 on the grid; background outside the field of view.
     """
-    first = _find_on_grid(volume, grid, to_volume)
+    first = find_on_grid(volume, grid, to_volume)
     if first is not None:
-        return Volume(_move(volume.array.astype(np.uint8), first, grid.shape), grid.affine)
+        known = np.where((volume.array >= 0) & (volume.array < n_classes), volume.array, 0).astype(np.uint8)
+        return Volume(_move(known, first, grid.shape), grid.affine)
     smoothing_mm = _smoothing_mm(volume, grid)
     best = np.zeros(grid.shape, np.uint8)
     best_share = np.full(grid.shape, -1.0, np.float32)

@@ -6,9 +6,13 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config import IngestSection, parse_config
 from pipeline.errors import CaseError, ConfigError
+from pipeline.ingest import brain
+from pipeline.ingest.atlas import load_atlas
+from pipeline.ingest.brain import check_brain, check_volume, extract_brain, keep_largest
 from pipeline.ingest.brain_tools import PROGRAMS, run_tool
+from pipeline.ingest.registration import Alignment
 from pipeline.volumes import Volume
 
 # Takes the brighter half for the brain; says what it was called with.
@@ -92,3 +96,27 @@ def test_a_tool_that_is_not_installed_or_has_no_weights_is_refused_in_words(head
         run_tool(head, "hd-bet", tmp_path / "weights")
     with pytest.raises(ConfigError, match=r"brain_extraction: synthstrip needs its weights"):
         parse_config({"ingest": {"brain_extraction": "synthstrip"}}, "tests")
+
+
+def test_a_mask_that_falls_apart_is_judged_by_its_largest_part(monkeypatch, tmp_path):
+    atlas = load_atlas()
+    halves = atlas.brain.array.copy()
+    halves[halves.shape[0] // 2] = False
+    monkeypatch.setattr(brain, "align_to_atlas", lambda head, is_stripped: Alignment(np.eye(4), 1.0))
+    monkeypatch.setattr(brain, "run_tool", lambda head, tool, weights: Volume(mask, head.affine))
+    config = IngestSection(brain_extraction="synthstrip", brain_weights=tmp_path / "weights")
+    mask = halves
+    with pytest.raises(CaseError, match="brain mask that shares"):
+        extract_brain(atlas.t1, config)
+    mask = atlas.brain.array.copy()
+    mask[:3, :3, :3] = True
+    np.testing.assert_array_equal(extract_brain(atlas.t1, config).array, keep_largest(atlas.brain.array))
+
+
+@pytest.mark.parametrize("edge_mm", [80.0, 140.0])
+def test_a_mask_found_in_a_head_has_the_volume_of_a_whole_brain(edge_mm):
+    mask = Volume(np.ones((4, 4, 4), bool), np.diag([edge_mm / 4] * 3 + [1.0]))
+    with pytest.raises(CaseError, match=f"brain mask of {edge_mm**3 / 1000:.0f} ml; expected 700 to 2300 ml"):
+        check_brain(mask, mask.array)
+    if edge_mm == 80.0:
+        check_volume(mask)

@@ -1,6 +1,7 @@
 """Ingest goes on case by case: after a kill, on two workers, on a Dask cluster; with fewer modalities and one class."""
 
 import errno
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,8 @@ from pipeline.cohort import digest_tree, open_cohort, read_tsv
 from pipeline.errors import DataError
 from pipeline.ingest import case as case_module
 from pipeline.ingest import stage
+from pipeline.ingest.files import check_readable, walk_files
+from pipeline.ingest.fingerprint import list_source
 
 STACKS = """
 name: stacks
@@ -59,21 +62,68 @@ def test_a_killed_ingest_goes_on_with_the_cases_it_has_not_done(good, tmp_path, 
     assert same_cohort(cohort, good.cohort)
 
 
-def test_a_share_that_goes_away_stops_the_run_and_is_no_fault_of_the_case(good, tmp_path, monkeypatch):
-    read, n_read = volumes.nib.Nifti1Image.from_filename, []
+class Share:
+    """A network share: from some time on, whatever is opened below it fails."""
 
-    def fail_later(path, *rest, **options):
-        n_read.append(path)
-        if len(n_read) > 30:
-            raise OSError(errno.ESTALE, "Stale file handle", path)
-        return read(path, *rest, **options)
+    def __init__(self, monkeypatch, root, number, n_good):
+        self.root, self.number, self.n_left = root, number, n_good
+        self.real_open, self.real_stat = Path.open, Path.stat
+        monkeypatch.setattr(Path, "open", lambda path, *rest, **options: self.look(path, "open", *rest, **options))
+        monkeypatch.setattr(Path, "stat", lambda path, **options: self.look(path, "stat", **options))
+        read = volumes.nib.Nifti1Image.from_filename
+        monkeypatch.setattr(
+            volumes.nib.Nifti1Image, "from_filename", lambda path, **options: self.fail(path) or read(path, **options)
+        )
 
-    monkeypatch.setattr(volumes.nib.Nifti1Image, "from_filename", fail_later)
-    with pytest.raises(DataError, match=r"storage went away \(ESTALE\).*type the same command again") as caught:
-        ingest(good.source, tmp_path / "run")
+    def fail(self, path):
+        if self.root in Path(path).parents:
+            self.n_left -= 1
+            if self.n_left < 0:
+                raise OSError(self.number, "gone", str(path))
+
+    def look(self, path, what, *rest, **options):
+        if self.n_left < 0:
+            self.fail(path)
+        return getattr(self, f"real_{what}")(path, *rest, **options)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ESTALE, "storage does not answer .ESTALE.*type the same command again"),
+        (errno.EIO, "storage does not answer .EIO"),
+        (errno.ENOENT, "a file that was there is gone"),
+    ],
+)
+def test_a_share_that_goes_away_stops_the_run_and_is_no_fault_of_the_case(good, tmp_path, monkeypatch, number, says):
+    with monkeypatch.context() as patch:
+        Share(patch, good.source, number, 30)
+        with pytest.raises(DataError, match=says) as caught:
+            ingest(good.source, tmp_path / "run")
     assert str(good.source) not in str(caught.value)
-    monkeypatch.setattr(volumes.nib.Nifti1Image, "from_filename", read)
+    n_done = len(list((tmp_path / "run").rglob(".outcomes/*.json")))
+    assert n_done > 0
     assert same_cohort(ingest(good.source, tmp_path / "run"), good.cohort)
+
+
+def test_a_share_that_is_gone_before_the_start_throws_nothing_away(good, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        Share(patch, good.source, errno.ESTALE, -1)
+        with pytest.raises(DataError, match="storage does not answer"):
+            list_source(good.source)
+        with pytest.raises(DataError, match="storage does not answer"):
+            walk_files(good.source)
+
+
+def test_a_file_that_may_not_be_read_is_the_cases_fault(tmp_path, monkeypatch):
+    path = tmp_path / "scan.nii"
+    path.write_bytes(b"x")
+
+    def refuse(path, *rest):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    check_readable([path])
 
 
 def test_one_config_line_moves_the_cases_to_a_dask_cluster(good, tmp_path):

@@ -8,7 +8,7 @@ from pipeline.errors import CaseError
 from pipeline.ingest.load import LoadedCase, lift_background
 from pipeline.ingest.manifest import Prepared, load_manifest
 from pipeline.ingest.preprocess import Placement, brain_grid, find_brain, scale_intensity
-from pipeline.volumes import Volume, find_shift
+from pipeline.volumes import Volume, find_on_grid
 
 
 def test_intensities_are_scaled_between_percentiles_within_the_brain():
@@ -103,10 +103,16 @@ def square_brain(spacing_mm, affine=None):
 
 def test_a_grid_of_the_scans_spacing_has_the_scans_voxels():
     config = IngestSection(spacing_mm=20.0, size_voxels=(8, 12, 8))
-    grid = brain_grid(square_brain(20.0), config, np.eye(4))
-    np.testing.assert_array_equal(find_shift(square_brain(20.0), grid.affine) % 1, 0)
-    # An even number of voxels cannot be centred on an odd one: half a voxel off, no more.
-    np.testing.assert_array_equal(np.abs(np.array(grid.centre_mm) - [120.0, 120.0, 160.0]), [10.0, 10.0, 10.0])
+    brain = square_brain(20.0)
+    grid = brain_grid(brain, config, np.eye(4))
+    assert find_on_grid(brain, grid) is not None
+    # An odd number of voxels cannot be centred on an even one: half a voxel off, the same way wherever the scan begins.
+    np.testing.assert_array_equal(grid.centre_mm, [110.0, 110.0, 150.0])
+    for n in (1, 2):
+        affine = brain.affine.copy()
+        affine[:3, 3] = 20.0 * n + 0.1
+        cropped = brain_grid(Volume(brain.array[n:, n:, n:], affine), config, np.eye(4))
+        np.testing.assert_allclose(cropped.centre_mm, np.array(grid.centre_mm) + 0.1)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.3])

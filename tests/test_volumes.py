@@ -9,17 +9,20 @@ import pytest
 from hypothesis import example, given, settings
 from scipy.spatial.transform import Rotation
 
+from pipeline import volumes
 from pipeline.errors import CaseError
 from pipeline.volumes import (
     Grid,
     Volume,
     bounding_box,
+    find_on_grid,
     find_shift,
     load_volume,
     map_volume,
     place_on_grid,
     resample,
     resample_labels,
+    resample_mask,
     save_volume,
     to_ras,
 )
@@ -269,7 +272,9 @@ def test_an_affine_without_volume_is_a_case_error(tmp_path, damage):
         load_volume(path)
 
 
-@pytest.mark.parametrize(("claimed", "is_read"), [(32, True), (2**31 - 16, False), (48, False), (0, False), (-16, False)])
+@pytest.mark.parametrize(
+    ("claimed", "is_read"), [(32, True), (2**31 - 16, False), (48, False), (0, False), (-9, False)]
+)
 def test_an_extension_may_claim_no_more_than_there_is_before_the_voxels(tmp_path, claimed, is_read):
     path = tmp_path / "volume.nii"
     image = nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4))
@@ -314,6 +319,13 @@ def test_header_scaling_is_applied(tmp_path):
     np.testing.assert_array_equal(loaded.array.ravel(), [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5])
 
 
+@pytest.fixture
+def no_interpolation(monkeypatch):
+    """Make interpolation fail: SimpleITK's gives the same values on a lattice, only later."""
+    monkeypatch.delattr(volumes, "_resample_sitk")
+
+
+@pytest.mark.usefixtures("no_interpolation")
 @pytest.mark.parametrize("way", [None, [[1, 0, 0, 7.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
 def test_voxels_that_lie_on_the_grid_go_through_unchanged(way):
     stream = np.random.default_rng(1)
@@ -333,8 +345,14 @@ def test_voxels_that_lie_on_the_grid_go_through_unchanged(way):
     np.testing.assert_array_equal(labels.array[2:9], classes[:, :, 1:7])
     assert not labels.array[:2].any()
     assert not labels.array[9:].any()
+    mask = resample_mask(Volume((classes > 1).astype(np.uint8) * 255, affine), grid, to_volume)
+    np.testing.assert_array_equal(mask, labels.array > 1)
+    assert mask.dtype == bool
+    few = resample_labels(Volume(np.where(classes == 3, 257, classes), affine), grid, 3, to_volume)
+    np.testing.assert_array_equal(few.array, np.where(labels.array == 3, 0, labels.array))
 
 
+@pytest.mark.usefixtures("no_interpolation")
 def test_a_volume_beside_the_grid_leaves_it_background():
     affine = np.eye(4)
     affine[:3, 3] = 500.0
@@ -355,6 +373,14 @@ def test_a_volume_beside_the_grid_leaves_it_background():
 def test_where_a_volume_lies_on_a_lattice(affine, expected):
     found = find_shift(Volume(np.zeros((5, 5, 5)), affine), np.diag([2.0, 2.0, 2.0, 1.0]))
     assert (None if found is None else found.tolist()) == expected
+
+
+def test_a_single_slice_of_another_thickness_does_not_lie_on_the_grid():
+    slab = Volume(np.ones((4, 4, 1), np.float32), np.diag([1.0, 1.0, 5.0, 1.0]))
+    grid = Grid((4, 4, 7), 1.0, (1.5, 1.5, 0.0))
+    assert find_on_grid(slab, grid) is None
+    assert resample(slab, grid).array.sum() > 16 * 4
+    assert resample_labels(slab, grid, 2).array.sum() == 16 * 5
 
 
 def test_the_box_around_a_mask():

@@ -18,7 +18,7 @@ from pipeline.errors import CaseError
 from pipeline.ingest.atlas import load_atlas
 from pipeline.ingest.brain_tools import run_tool
 from pipeline.ingest.registration import PYRAMID_MM, Alignment, align
-from pipeline.volumes import FloatArray, Grid, Volume, invert, resample, resample_onto
+from pipeline.volumes import FloatArray, Grid, Volume, bounding_box, invert, resample, resample_onto
 
 # A head may be nodded, and its field of view may hold much neck or none: the search starts from each of these.
 START_TILTS_DEGREES = (-20.0, 0.0, 20.0)
@@ -95,7 +95,7 @@ def extract_brain(head: Volume, config: IngestSection) -> Volume:
     Raises
     ------
     CaseError
-        If nothing fits, or the mask has no brain's volume or does not lie where the atlas' brain does.
+        If nothing fits, or the mask's largest part has no brain's volume or does not lie where the atlas' brain does.
     ConfigError
         If a tool or its weights are missing.
     """
@@ -108,8 +108,29 @@ def extract_brain(head: Volume, config: IngestSection) -> Volume:
     else:
         # The config's own check: neither tool runs without weights.
         mask = run_tool(head, config.brain_extraction, config.brain_weights or Path())
+    mask = Volume(keep_largest(mask.array), mask.affine)
     check_brain(mask, expected)
     return mask
+
+
+def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest connected part of a mask, its holes filled.
+
+    Raises
+    ------
+    CaseError
+        If the mask is empty.
+    """
+    if not mask.any():
+        raise CaseError("empty brain mask; expected a brain; check the scan")
+    box = bounding_box(mask)
+    parts, n_parts = ndimage.label(mask[box].T)  # transposed: along memory
+    largest = parts > 0 if n_parts == 1 else parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    # What is not connected with the rim around the box is a hole.
+    outside, _ = ndimage.label(~np.pad(largest, 1))
+    kept = np.zeros_like(mask)
+    kept[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1].T
+    return kept
 
 
 def check_brain(mask: Volume, expected: NDArray[np.bool_]) -> None:

@@ -1,6 +1,5 @@
 """One case of an ingest: preprocess, write, measure, draw; done once, also by an ingest that was cut off."""
 
-import errno
 import json
 import os
 import shutil
@@ -12,9 +11,10 @@ import numpy as np
 from pipeline.attributes import describe_tumor
 from pipeline.cohort import write_case, write_json
 from pipeline.config import IngestSection
-from pipeline.errors import CaseError, DataError, SynthcohortError
+from pipeline.errors import CaseError, SynthcohortError
 from pipeline.figures import quality_picture, save_picture
 from pipeline.ingest.discover import SourceCase
+from pipeline.ingest.files import check_readable
 from pipeline.ingest.leakage import describe_anatomy
 from pipeline.ingest.manifest import Manifest
 from pipeline.ingest.preprocess import PreprocessedCase, preprocess_case
@@ -23,12 +23,6 @@ from pipeline.scratch import temporary_files_in
 
 # Both folders go when the stage is whole: what a killed ingest needs to go on, and what the guard compares.
 OUTCOMES, ANATOMIES = ".outcomes", ".anatomies"
-# Of a network share that has gone away: no fault of the case that was being read.
-SHARE_LOST = frozenset(
-    getattr(errno, name)
-    for name in ("ESTALE", "ETIMEDOUT", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN", "EREMOTEIO")
-    if hasattr(errno, name)
-)
 
 
 @dataclass(frozen=True)
@@ -81,12 +75,8 @@ def ingest_case(task: IngestTask) -> IngestOutcome:
         with temporary_files_in(task.out):
             outcome = _write(preprocess_case(task.case, task.subject, task.manifest, task.config), task)
     except CaseError as error:
-        number = getattr(error.__cause__, "errno", None) or 0
-        if number in SHARE_LOST:
-            raise DataError(
-                f"ingest.source: the storage went away ({errno.errorcode[number]}); expected files that "
-                "can be read; once it is back, type the same command again: finished cases are kept"
-            ) from error
+        if not task.case.problem:
+            check_readable(path for files in task.case.files.values() for path in files)
         outcome = IngestOutcome({}, str(error))
     except (SynthcohortError, OSError, MemoryError):
         # Not this case's fault: the config, or a machine without room.

@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 from pipeline.ingest.dicom_labels import referenced_series
 from pipeline.ingest.dicom_read import is_dicom, read_header
 from pipeline.ingest.discover import SeriesChoice, SourceCase, compile_pattern
-from pipeline.ingest.files import walk_files
+from pipeline.ingest.files import raise_if_lost, walk_files
 from pipeline.ingest.manifest import Manifest, SeriesRule
 from pipeline.progress import progress, say
 
@@ -159,7 +159,13 @@ def _find_drawn_labels(root: Path, manifest: Manifest) -> dict[str, tuple[Path, 
 
 
 def read_series(root: Path) -> list[Series]:
-    """Group all DICOM files below a folder by patient, study and series; other files are passed over."""
+    """Group all DICOM files below a folder by patient, study and series; other files are passed over.
+
+    Raises
+    ------
+    DataError
+        If the storage has gone away: a series would silently lose slices.
+    """
     series: dict[tuple[str, str, str], Series] = {}
     paths = walk_files(root)
     n_damaged = 0
@@ -173,7 +179,9 @@ def read_series(root: Path) -> list[Series]:
                     # A UID that two patients share, by a tool's fault, must not mix them.
                     kept = series.setdefault((found.subject, found.study, found.uid), found)
                     _add_file(kept, found.refusal, header, path)
-            except Exception:  # no DICOM, or so damaged that pydicom raises any of its many types
+            except Exception as error:  # no DICOM, or so damaged that pydicom raises any of its many types
+                if isinstance(error, OSError):
+                    raise_if_lost(error)
                 n_damaged += is_dicom(path)
     if n_damaged:
         say(f"      {n_damaged} damaged DICOM files were passed over")

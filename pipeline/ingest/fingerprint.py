@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError
+from pipeline.ingest.files import raise_if_lost
 from pipeline.ingest.manifest import manifest_path
 from pipeline.ingest.pseudonym import key_digest
 
@@ -39,16 +40,19 @@ def list_source(root: Path) -> list[tuple[str, int, int]]:
     ------
     ConfigError
         If the folder does not exist or is empty.
+    DataError
+        If its storage has gone away: a shorter list would throw away what is done.
     """
     if not root.is_dir():
         raise ConfigError(f"ingest.source: {root} is no folder; expected a folder of scans, or `phantom`")
     entries = []
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=raise_if_lost):
         for name in names:
             path = Path(folder) / name
             try:
                 status = path.stat()
-            except OSError:
+            except OSError as error:
+                raise_if_lost(error)
                 # A link to nothing: the case that needs it will say so.
                 continue
             entries.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
@@ -58,7 +62,7 @@ def list_source(root: Path) -> list[tuple[str, int, int]]:
 
 
 def _digest_weights(path: Path) -> dict[str, str]:
-    """Return the digest of a tool's weights: a file, or each file below a folder."""
+    """Return the digest of a tool's weights: a file, or each file below a folder but a ``done.json``."""
     digests = {".": digest_file(path)} if path.is_file() else digest_tree(path)
     if not digests:
         raise ConfigError("ingest.brain_weights: no such file or folder; expected the tool's weights; fetch them first")

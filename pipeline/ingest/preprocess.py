@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.cohort import INTENSITY_MAX, CaseData, Int16Array
 from pipeline.config import IngestSection
 from pipeline.errors import CaseError
-from pipeline.ingest.brain import align_to_atlas, check_volume, extract_brain
+from pipeline.ingest.brain import align_to_atlas, check_volume, extract_brain, keep_largest
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.load import LoadedCase, load_case
 from pipeline.ingest.manifest import Manifest
@@ -26,9 +25,8 @@ from pipeline.volumes import (
     FloatArray,
     Grid,
     Volume,
-    bounding_box,
     covers,
-    find_shift,
+    find_on_grid,
     invert,
     reaches,
     resample,
@@ -235,26 +233,6 @@ def _is_flat(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
     return values.size == 0 or bool(values.min() == values.max())
 
 
-def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest connected part of a mask, its holes filled.
-
-    Raises
-    ------
-    CaseError
-        If the mask is empty.
-    """
-    if not mask.any():
-        raise CaseError("empty brain mask; expected a brain; check the scan")
-    box = bounding_box(mask)
-    parts, n_parts = ndimage.label(mask[box].T)  # transposed: along memory
-    largest = parts > 0 if n_parts == 1 else parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    # What is not connected with the rim around the box is a hole.
-    outside, _ = ndimage.label(~np.pad(largest, 1))
-    kept = np.zeros_like(mask)
-    kept[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1].T
-    return kept
-
-
 def strip(scan: Volume, brain: Volume) -> Volume:
     """Return a scan that is 0 outside the brain."""
     return Volume(np.where(brain.array, scan.array, 0.0).astype(np.float32), scan.affine)
@@ -302,9 +280,10 @@ def brain_grid(brain: Volume, config: IngestSection, from_reference: FloatArray)
 def _on_lattice(grid: Grid, volume: Volume) -> Grid:
     """Move a grid by less than a voxel onto a volume's voxels; return it as it is if they differ in more than that."""
     start = np.linalg.solve(volume.affine, grid.affine[:, 3])
-    shift = volume.affine @ (np.rint(start) - start)
+    # A brain is often centred between two voxels: always the same one then, whatever the last digit says.
+    shift = volume.affine @ (np.floor(start + 0.5 - 1e-6) - start)
     moved = Grid(grid.shape, grid.spacing_mm, _as_point(np.array(grid.centre_mm) + shift[:3]))
-    return grid if find_shift(volume, moved.affine) is None else moved
+    return grid if find_on_grid(volume, moved) is None else moved
 
 
 def _as_point(values: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -333,6 +312,7 @@ def scale_intensity(
     if high <= low:
         raise CaseError(f"{name} has no contrast within the brain; expected an image; check the scan")
     values -= low
-    values *= INTENSITY_MAX / (high - low)
+    values /= high - low
+    values *= INTENSITY_MAX
     scaled.T[brain.T] = np.rint(np.clip(values, 0, INTENSITY_MAX, out=values), out=values)
     return scaled

@@ -21,6 +21,7 @@ BACKGROUND_NOISE = 1e-4
 N4_SPACING_MM, N4_MIN_SHRINK = 4.0, 2
 CLASSES_SPACING_MM = 2.0
 TOLERANCE, MAX_ITERATIONS = 1e-4, 30
+UNLIKELY = 1e6
 # Less than this is no brain that classes could be told apart in.
 MIN_HEALTHY_VOXELS = 100
 MIN_EXTENT_VOXELS = 4
@@ -46,7 +47,8 @@ def classify_tissue(
     smoothness : float
         Beta of the field: higher is smoother.
     spacing_mm : float
-        Isotropic. Where it is finer than 2 mm, the brightness of the classes is found on every second voxel.
+        Isotropic. Where it is finer than 1.34 mm, the brightness of the classes is found on some of the voxels: every
+        ``round(2 / spacing_mm)``-th along each axis.
 
     Returns
     -------
@@ -90,15 +92,21 @@ def _classify(scaled: NDArray[np.float64], smoothness: float, step: int) -> NDAr
     from dipy.segment.tissue import TissueClassifierHMRF
 
     some = np.ascontiguousarray(scaled[::step, ::step, ::step])
-    _, classes, _ = TissueClassifierHMRF(verbose=False).classify(
+    _, classes, shares = TissueClassifierHMRF(verbose=False).classify(
         some, len(TISSUE_CLASSES), smoothness, tolerance=TOLERANCE, max_iter=MAX_ITERATIONS
     )
     if step == 1:
         return np.asarray(classes)
     n_classes = len(TISSUE_CLASSES) + 1
     model, modes = ConstantObservationModel(), IteratedConditionalModes()
-    mean, variance = model.seg_stats(some, np.ascontiguousarray(classes), n_classes)
-    unlikeliness = model.negloglikelihood(scaled, mean, variance, n_classes)
+    with np.errstate(invalid="ignore"):
+        mean, variance = model.seg_stats(some, np.ascontiguousarray(classes), n_classes)
+    # The tissues' as the classifier fitted them: by share, for what is cut off at a class' border weighs in too.
+    weights = np.asarray(shares) / np.maximum(np.asarray(shares).sum(axis=(0, 1, 2)), 1e-12)
+    mean[1:] = (weights * some[..., None]).sum(axis=(0, 1, 2))
+    variance[1:] = (weights * (some[..., None] - mean[1:]) ** 2).sum(axis=(0, 1, 2))
+    # A class without a voxel has no brightness, and is none to choose.
+    unlikeliness = np.nan_to_num(model.negloglikelihood(scaled, mean, variance, n_classes), nan=UNLIKELY)
     found = np.asarray(modes.initialize_maximum_likelihood(unlikeliness))
     for _ in range(MAX_ITERATIONS):
         before = found
@@ -133,7 +141,7 @@ def correct_bias(image: NDArray[np.floating], mask: NDArray[np.bool_], spacing_m
     shifted = np.where(mask, np.maximum(image, 0) + np.float32(1e-3) * np.abs(image).max(), 0).astype(np.float32)
     full, region = sitk.GetImageFromArray(shifted), sitk.GetImageFromArray(mask.astype(np.uint8))
     factor = max(N4_MIN_SHRINK, round(N4_SPACING_MM / spacing_mm))
-    shrink = [factor if n >= 8 * factor else 1 for n in full.GetSize()]
+    shrink = [min(factor, max(1, n // 8)) for n in full.GetSize()]
     n4.Execute(sitk.Shrink(full, shrink), sitk.Shrink(region, shrink))
     log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(full))
     corrected: NDArray[np.float32] = (shifted / np.exp(log_field)).astype(np.float32)
