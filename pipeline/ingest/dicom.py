@@ -177,8 +177,10 @@ def read_series(root: Path) -> list[Series]:
                 found = _describe(header)
                 if found.uid:
                     # A UID that two patients share, by a tool's fault, must not mix them.
-                    kept = series.setdefault((found.subject, found.study, found.uid), found)
+                    key = found.subject, found.study, found.uid
+                    kept = series.get(key, found)
                     _add_file(kept, found.refusal, header, path)
+                    series[key] = kept
             except Exception as error:  # no DICOM, or so damaged that pydicom raises any of its many types
                 if isinstance(error, OSError):
                     raise_if_lost(error)
@@ -242,20 +244,22 @@ def _shared_groups(header: Dataset) -> dict[str, Any]:
 
 
 def _add_file(series: Series, refusal: str, header: Dataset, path: Path) -> None:
+    # All is read before anything is noted: reading a damaged header raises anywhere.
     instance = str(header.get("SOPInstanceUID", ""))
+    n_frames = int(_number(header.get("NumberOfFrames")) or 1)
+    position = tuple(round(float(v), POSITION_DIGITS_MM) for v in header.get("ImagePositionPatient") or ())
+    orientation = tuple(round(float(v), ORIENTATION_DIGITS) + 0.0 for v in header.get("ImageOrientationPatient") or ())
     if instance and instance in series.instances:
         # The same image stored twice.
         return
     series.instances.add(instance)
     series.refusal = series.refusal or refusal
     series.files.append(path)
-    series.n_frames += int(_number(header.get("NumberOfFrames")) or 1)
-    if header.get("ImagePositionPatient"):
-        series.positions.append(tuple(round(float(v), POSITION_DIGITS_MM) for v in header.ImagePositionPatient))
-    if header.get("ImageOrientationPatient"):
-        series.orientations.add(
-            tuple(round(float(v), ORIENTATION_DIGITS) + 0.0 for v in header.ImageOrientationPatient)
-        )
+    series.n_frames += n_frames
+    if position:
+        series.positions.append(position)
+    if orientation:
+        series.orientations.add(orientation)
 
 
 def refuse_image(header: Dataset) -> str:
