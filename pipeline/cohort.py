@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import __version__
+from pipeline import __version__, attributes
 from pipeline.errors import DataError
 from pipeline.labels import MODALITIES, TISSUE_CLASSES, LabelScheme, UInt8Array
 from pipeline.volumes import FloatArray, Volume, map_volume, save_volume
@@ -248,9 +248,7 @@ COLUMN_DESCRIPTIONS = {
     "person": "Pseudonym of the person; the same for all scans of one",
     "source": "Data set that the scan came from, or source of the label map of a synthetic case",
     "split": "Side of the split by person: train, val or test",
-    "volume_ml": "Volume of the whole tumour in millilitres",
-    "hemisphere": "Hemisphere that holds the tumour's centre",
-    "enhancing_share": "Share of the whole tumour that enhances",
+    **attributes.COLUMN_DESCRIPTIONS,
 }
 
 

@@ -20,6 +20,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 ArmName = Literal["real", "real-aug", "real-syn", "real-syn-aug", "syn"]
 LabelSource = Literal["recombine", "atlas"]
+Attribute = Literal["volume", "hemisphere", "lobe", "enhancing", "foci"]
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -130,6 +131,24 @@ class TrainSection(Section):
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
 
 
+class PlanRow(Section):
+    """Tumours that a plan's table asks for."""
+
+    n: PositiveInt = Field(description="Number of cases.")
+    volume: Literal["small", "medium", "large"] | None = Field(None, description="See volume_edges_ml.")
+    hemisphere: Literal["left", "right"] | None = Field(None, description="Where its centre lies.")
+    lobe: Literal["frontal", "parietal", "temporal", "occipital", "deep", "infratentorial"] | None = Field(
+        None, description="Where most of it lies."
+    )
+    enhancing: Literal["none", "some", "strong"] | None = Field(None, description="See enhancing_edges.")
+    foci: Literal["one", "several"] | None = Field(None, description="Whether it has parts that are not connected.")
+
+    @property
+    def cell(self) -> dict[str, str]:
+        """Stratum of each attribute that is named."""
+        return {name: value for name, value in self.model_dump(exclude={"n"}).items() if value is not None}
+
+
 class GenerateSection(Section):
     """The synthetic cohort."""
 
@@ -137,8 +156,22 @@ class GenerateSection(Section):
     label_sources: dict[LabelSource, Share] = Field(
         {"recombine": 0.5, "atlas": 0.5}, description="Share of cases whose label map comes from each source."
     )
+    balance: Literal["uniform", "fill-gaps", "like-source", "table"] = Field(
+        "uniform",
+        description="Cases asked for in each stratum: all alike; so that members and synthetic cases together are as "
+        "even as can be; as among the members; or as in `table`.",
+    )
+    strata: tuple[Attribute, ...] = Field(
+        ("volume", "hemisphere"), description="Attributes whose strata, combined, the plan fills."
+    )
+    table: tuple[PlanRow, ...] = Field(
+        (), description="For `balance: table`: rows that name each of `strata`, and n; n sums to n_cases."
+    )
     volume_edges_ml: tuple[PositiveFloat, PositiveFloat, PositiveFloat, PositiveFloat] = Field(
         (5.0, 25.0, 60.0, 120.0), description="Edges of the strata small, medium, large of whole-tumour volume, ml."
+    )
+    enhancing_edges: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.02, 0.2), description="Shares of the whole tumour from which it enhances at all, and strongly."
     )
     max_attempts: PositiveInt = Field(8, description="Label maps tried for a case until one meets its plan.")
 
@@ -148,6 +181,16 @@ class GenerateSection(Section):
             raise ValueError("label_sources: expected shares that sum to 1")
         if list(self.volume_edges_ml) != sorted(set(self.volume_edges_ml)):
             raise ValueError("volume_edges_ml: expected four increasing volumes")
+        if not self.enhancing_edges[0] < self.enhancing_edges[1] <= 0.5:
+            raise ValueError("enhancing_edges: expected two increasing shares of at most .5")
+        if not self.strata or len(set(self.strata)) < len(self.strata):
+            raise ValueError("strata: expected attributes, each once")
+        if (self.balance == "table") != bool(self.table):
+            raise ValueError("table: expected with `balance: table`, and only with it")
+        if any(set(row.cell) != set(self.strata) for row in self.table):
+            raise ValueError(f"table: expected rows that name {', '.join(self.strata)} (strata) and n")
+        if self.table and sum(row.n for row in self.table) != self.n_cases:
+            raise ValueError(f"table: expected n that sum to n_cases, {self.n_cases}")
         return self
 
 

@@ -142,8 +142,10 @@ def _train(folder: Path, summary: Mapping[str, Any]) -> str:
 def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     text = f"<p>{summary['cases']} synthetic cases with label maps.</p>"
     plan = read_tsv(folder / "plan.tsv") if (folder / "plan.tsv").is_file() else []
-    rows = [(row["volume"], row["hemisphere"], row["asked"], row["obtained"], row["source"]) for row in plan]
-    head = ("tumour volume", "hemisphere", "asked", "obtained", "in the real cohort")
+    counts = {"asked": "asked", "obtained": "obtained", "source": "in the real cohort"}
+    strata = [name for name in plan[0] if name not in counts] if plan else []
+    rows = [tuple(row[name] for name in (*strata, *counts)) for row in plan]
+    head = (*(f"tumour: {name}" for name in strata), *counts.values())
     pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
     return text + (make_table(head, rows) if rows else "") + pictures
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -100,7 +100,9 @@ def write_toy_cohort(root: Path, splits: dict[str, int], shape: tuple[int, int, 
                     "person": subject,
                     "volume_ml": f"{(tumor > 0).sum() * 0.512:.1f}",
                     "hemisphere": "left" if number % 2 else "right",
+                    "lobe": "frontal",
                     "enhancing_share": "0.30",
+                    "n_foci": "1",
                 }
             )
             number += 1
@@ -195,8 +197,11 @@ def generator() -> "Generator":
     return Generator(config).eval().requires_grad_(False)
 
 
-def ask(volume_ml: float, hemisphere: str = "left", number: int = 1) -> AskedCase:
-    return AskedCase(number, "atlas", "medium", hemisphere, volume_ml)
+def ask(volume_ml: float, hemisphere: str = "left", **others: Any) -> AskedCase:
+    wanted = {"volume": "medium", "hemisphere": hemisphere}
+    return AskedCase(
+        **{"number": 1, "label_source": "atlas", "wanted": wanted, **others}, volume_ml=volume_ml, hemisphere=hemisphere
+    )
 
 
 def check_whole(maps: LabelMaps) -> None:

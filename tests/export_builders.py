@@ -31,7 +31,8 @@ def write_synthetic_cohort(root, n_cases=3, name="sub-syn{:04d}", split="n/a"):
         write_case(root, CaseData(subject.removeprefix("sub-"), images, tissue_map, tumor_map, AFFINE, sidecars))
         rows.append(
             {"participant_id": subject, "source": "recombine", "split": split, "person": "someone"}
-            | {"volume_ml": f"{10.0 * number}", "hemisphere": "left", "enhancing_share": "0.30"}
+            | {"volume_ml": f"{10.0 * number}", "hemisphere": "left", "lobe": "frontal"}
+            | {"enhancing_share": "0.30", "n_foci": "1"}
             | {"asked_volume": "small", "asked_hemisphere": "left"}
         )
     write_cohort_files(root, "Synthetic", LabelScheme(), rows, "# Synthetic\n")

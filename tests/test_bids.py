@@ -52,7 +52,7 @@ def test_every_sidecar_says_that_its_file_is_synthetic_and_copies_nothing(passed
 
 def test_participants_have_public_columns_only(passed_run):
     rows = read_tsv(passed_run / "release" / "bids" / "participants.tsv")
-    columns = "participant_id source volume_ml hemisphere enhancing_share asked_volume asked_hemisphere"
+    columns = "participant_id source volume_ml hemisphere lobe enhancing_share n_foci asked_volume asked_hemisphere"
     assert list(rows[0]) == columns.split()
     assert [row["participant_id"] for row in rows] == ["sub-syn0001", "sub-syn0002", "sub-syn0003"]
 

@@ -80,7 +80,7 @@ def test_cohort_is_the_same_whatever_the_workers_and_opens_as_one(
         condition = case.condition(made.scheme)
         for modality in made.modalities:
             assert not np.asarray(case.image(modality))[condition == 0].any()
-        found = describe_tumor(np.asarray(case.tumor_map()), case.affine, made.scheme)
+        found = describe_tumor(np.asarray(case.tumor_map()), condition > 0, case.affine, made.scheme)
         assert row["hemisphere"] == found.hemisphere == row["asked_hemisphere"]
         assert float(row["volume_ml"]) == pytest.approx(found.volume_ml, abs=0.06)
         assert (first / "figures" / f"sub-{case.subject}.png").is_file()
@@ -105,7 +105,7 @@ def test_cohort_is_the_same_however_many_cases_are_made_at_once(
 
 def test_a_label_map_does_not_depend_on_those_made_before(cohort: Cohort) -> None:
     config = parse_config({**TINY, "generate": {**TINY["generate"], "label_sources": {"atlas": 1.0}}}, "tests").generate
-    asked = make_plan(config, numpy_stream(1, "plan"))
+    asked = make_plan(config, cohort.scheme, (), numpy_stream(1, "plan"))
     maps = [make_labels(LabelTask(a, (), cohort.scheme, Grid(cohort.shape, 8.0), config, 1)) for a in asked[:2]]
     again = make_labels(LabelTask(asked[1], (), cohort.scheme, Grid(cohort.shape, 8.0), config, 1))
     np.testing.assert_array_equal(again.tumor_map, maps[1].tumor_map)
@@ -121,8 +121,8 @@ def test_recombining_one_person_is_refused(cohort: Cohort, generator: Generator,
 def test_labels_that_cannot_be_made_are_given_up_with_what_to_do(cohort: Cohort, tiny_config: MakeConfig) -> None:
     config = tiny_config(generate={"max_attempts": 3, "volume_edges_ml": [3000.0, 3500.0, 4000.0, 5000.0]}).generate
     for source in ("atlas", "recombine"):
-        asked = AskedCase(1, source, "small", "left", 3200.0)
-        with pytest.raises(CaseError, match="no label map with a small tumour in 3 attempts"):
+        asked = AskedCase(1, source, 3200.0, "left")
+        with pytest.raises(CaseError, match="no label map with a tumour of 3200 ml in 3 attempts"):
             make_labels(LabelTask(asked, donors_of(cohort), cohort.scheme, Grid(cohort.shape, 8.0), config, 1))
 
 

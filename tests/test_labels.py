@@ -1,6 +1,7 @@
 """Label scheme: classes, regions, the condition, translation from a source."""
 
 import itertools
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from pipeline.attributes import describe_tumor, volume_stratum
+from pipeline.attributes import STRATA, TumorAttributes, count_foci, describe_tumor, volume_stratum
 from pipeline.errors import ConfigError
 from pipeline.labels import REGION_CLASSES, TUMOR_CLASSES, LabelScheme
 
@@ -107,11 +108,47 @@ def test_a_tumour_is_described_by_volume_side_and_enhancing_share():
     tumor = np.zeros((10, 10, 5), np.uint8)
     tumor[1:3, 4, 2], tumor[3, 4, 2], tumor[4, 4, 2] = 2, 3, 3
     # Voxels of 20 mm^3 = .02 ml; x indices 1 to 4 lie at -7 to -1 mm: left.
-    attributes = describe_tumor(tumor, affine, LabelScheme())
+    brain = np.ones(tumor.shape, bool)
+    attributes = describe_tumor(tumor, brain, affine, LabelScheme())
     assert attributes.volume_ml == pytest.approx(0.08)
-    assert attributes.columns() == {"volume_ml": "0.1", "hemisphere": "left", "enhancing_share": "0.50"}
-    assert describe_tumor(tumor[::-1], affine, LabelScheme()).hemisphere == "right"
-    assert describe_tumor((tumor > 0).astype(np.uint8), affine, LabelScheme(("oedema",))).enhancing_share == 0.0
+    columns = attributes.columns()
+    assert columns == {
+        "volume_ml": "0.1",
+        "hemisphere": "left",
+        "lobe": "deep",
+        "enhancing_share": "0.50",
+        "n_foci": "1",
+    }
+    assert TumorAttributes.from_columns(columns) == replace(attributes, volume_ml=0.1)
+    assert describe_tumor(tumor[::-1], brain, affine, LabelScheme()).hemisphere == "right"
+    one_class = (tumor > 0).astype(np.uint8)
+    assert describe_tumor(one_class, brain, affine, LabelScheme(("oedema",))).enhancing_share == 0.0
+
+
+def test_foci_are_parts_of_half_a_millilitre_that_no_corner_connects():
+    tumor = np.zeros((12, 12, 12), bool)
+    tumor[:4, :4, :4] = True
+    assert count_foci(tumor, 0.01) == 1
+    tumor[4:8, 4:8, 4:8] = True
+    assert count_foci(tumor, 0.01) == 1
+    tumor[9:, 9:, 9:] = True
+    # 27 voxels of .01 ml are a speck; of .02 ml they are not.
+    assert count_foci(tumor, 0.01) == 1
+    assert count_foci(tumor, 0.02) == 2
+    assert count_foci(tumor[:1, :1, :1], 0.001) == 1
+
+
+def test_strata_of_a_tumour_have_their_edges():
+    edges = ((5.0, 25.0, 60.0, 120.0), (0.02, 0.2))
+    tumor = TumorAttributes(30.0, "left", "frontal", 0.1, 1)
+    expected = {"volume": "medium", "hemisphere": "left", "lobe": "frontal", "enhancing": "some", "foci": "one"}
+    assert tumor.strata(*edges) == expected
+    assert list(expected) == list(STRATA)
+    assert replace(tumor, enhancing_share=0.019, n_foci=3).strata(*edges) == expected | {
+        "enhancing": "none",
+        "foci": "several",
+    }
+    assert replace(tumor, enhancing_share=0.2).strata(*edges)["enhancing"] == "strong"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from pipeline.attributes import HEMISPHERES
 from pipeline.errors import CaseError
-from pipeline.generate.placement import fill_holes, place_tumor, push_tissue, rescale_tumor
+from pipeline.generate.placement import fill_holes, list_places, place_tumor, push_tissue, rescale_tumor
 from pipeline.generate.recombine import random_rotation
+from pipeline.lobes import LOBES, brain_box, find_lobes
 
 
 def ball(shape: tuple[int, int, int], centre: tuple[float, ...], radius: float) -> NDArray[np.bool_]:
@@ -36,27 +37,41 @@ def test_rescaling_changes_the_volume_by_the_cube_and_centres(scale: float) -> N
 def test_a_tumour_is_placed_whole_within_the_brain_on_its_side(hemisphere: str) -> None:
     tissue = np.where(ball((32, 32, 32), (15.5, 15.5, 15.5), 14), 3, 0).astype(np.uint8)
     tumor = np.where(ball((32, 32, 32), (16, 16, 16), 4), 2, 0).astype(np.uint8)
-    placed = place_tumor(tissue, tumor, hemisphere, rng())
+    placed = place_tumor(tissue, tumor, hemisphere, None, rng())
     assert (placed > 0).sum() >= 0.98 * (tumor > 0).sum()
     assert (tissue[placed > 0] > 0).all()
     centre_x = np.argwhere(placed > 0).mean(axis=0)[0]
     assert (centre_x < 15.5) == (hemisphere == "left")
 
 
+def test_a_tumour_is_placed_in_the_lobe_asked_for_where_the_brain_has_it() -> None:
+    tissue = np.where(ball((32, 32, 32), (15.5, 15.5, 15.5), 14), 3, 0).astype(np.uint8)
+    tumor = np.where(ball((32, 32, 32), (16, 16, 16), 2), 2, 0).astype(np.uint8)
+    box = brain_box(tissue > 0, np.eye(4))
+    for lobe in ("frontal", "occipital", "deep"):
+        placed = place_tumor(tissue, tumor, "right", lobe, rng())
+        centre = np.argwhere(placed > 0).mean(axis=0)
+        assert LOBES[find_lobes(centre[None], box)[0]] == lobe
+    back = list_places(tissue > 0, tissue > 0, "right", "occipital")
+    without = (tissue > 0).copy()
+    without[tuple(back.T)] = False
+    assert len(list_places(without, tissue > 0, "right", "occipital")) == (without[16:]).sum()
+
+
 def test_a_tumour_without_room_is_refused() -> None:
     tissue = np.where(ball((32, 32, 32), (15.5, 15.5, 15.5), 5), 3, 0).astype(np.uint8)
     tumor = np.where(ball((32, 32, 32), (16, 16, 16), 7), 2, 0).astype(np.uint8)
     with pytest.raises(CaseError, match="no place in the brain"):
-        place_tumor(tissue, tumor, "left", rng())
+        place_tumor(tissue, tumor, "left", None, rng())
 
 
 def test_a_hemisphere_without_grey_or_white_matter_is_refused() -> None:
     tissue = np.where(ball((32, 32, 32), (15.5, 15.5, 15.5), 12), 3, 0).astype(np.uint8)
     tissue[:16][tissue[:16] > 0] = 1
     tumor = np.where(ball((32, 32, 32), (16, 16, 16), 2), 2, 0).astype(np.uint8)
-    assert place_tumor(tissue, tumor, "right", rng()).any()
+    assert place_tumor(tissue, tumor, "right", None, rng()).any()
     with pytest.raises(CaseError, match="no place in the brain"):
-        place_tumor(tissue, tumor, "left", rng())
+        place_tumor(tissue, tumor, "left", None, rng())
 
 
 def test_tissue_is_pushed_outwards_and_the_outline_stays() -> None:

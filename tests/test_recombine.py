@@ -22,9 +22,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 def test_recombined_maps_have_the_tumour_asked_for_within_one_whole_brain(cohort: Cohort, seed: int) -> None:
     anatomy, donor = cohort.cases[seed % 4], cohort.cases[(seed + 1) % 4]
     hemisphere = HEMISPHERES[seed % 2]
-    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(30.0, hemisphere), 8.0, rng(seed))
+    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(30.0, hemisphere), cohort.scheme, 8.0, rng(seed))
     check_whole(maps)
-    found = describe_tumor(maps.tumor_map, Grid(cohort.shape, 8.0).affine, cohort.scheme)
+    found = describe_tumor(maps.tumor_map, maps.tissue_map > 0, Grid(cohort.shape, 8.0).affine, cohort.scheme)
     # Classes are voted anew on an 8 mm grid and at most 10% may be cut at the brain's edge.
     assert found.volume_ml == pytest.approx(30.0, rel=0.3)
     assert found.hemisphere == hemisphere
@@ -34,9 +34,20 @@ def test_recombined_maps_have_the_tumour_asked_for_within_one_whole_brain(cohort
     assert depth[maps.tumor_map == 3].mean() > depth[maps.tumor_map == 2].mean()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35])
+def test_recombined_tumours_enhance_as_asked_for_and_have_two_foci(cohort: Cohort, share: float) -> None:
+    anatomy, donor = cohort.cases[:2]
+    asked = ask(40.0, enhancing_share=share, n_foci=2)
+    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), asked, cohort.scheme, 8.0, rng(4))
+    check_whole(maps)
+    found = describe_tumor(maps.tumor_map, maps.tissue_map > 0, Grid(cohort.shape, 8.0).affine, cohort.scheme)
+    assert found.enhancing_share == pytest.approx(share, abs=0.02)
+    assert found.n_foci == 2
+
+
 def test_recombined_maps_are_neither_parent_s(cohort: Cohort) -> None:
     anatomy, donor = cohort.cases[:2]
-    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(40.0), 8.0, rng(1))
+    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(40.0), cohort.scheme, 8.0, rng(1))
     for case in (anatomy, donor):
         for flip in (1, -1):
             overlap = maps.tumor_map[::flip] == np.asarray(case.tumor_map())

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from numpy.typing import NDArray
 
 from pipeline import __version__
+from pipeline.attributes import COLUMN_DESCRIPTIONS, STRATA
 from pipeline.cohort import (
     BIDS_VERSION,
     INTENSITY_MAX,
@@ -33,11 +34,8 @@ SUBJECT_PATTERN = re.compile(r"syn\d+")
 PUBLIC_COLUMNS = {
     "source": "How the label map was made: recombine (the anatomy of one patient and the tumour of another, each "
     "deformed) or atlas (a tumour grown on an atlas)",
-    "volume_ml": "Volume of the whole tumour in millilitres",
-    "hemisphere": "Hemisphere that holds the tumour's centre",
-    "enhancing_share": "Share of the whole tumour that enhances, from 0 to 1",
-    "asked_volume": "Stratum of tumour volume that was asked for",
-    "asked_hemisphere": "Hemisphere that was asked for",
+    **COLUMN_DESCRIPTIONS,
+    **{f"asked_{name}": f"Stratum that was asked for: {', '.join(strata)}" for name, strata in STRATA.items()},
 }
 NEEDED_COLUMNS = frozenset({"volume_ml", "hemisphere"})
 IMAGE_TITLES = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.attributes import NUMBER_COLUMNS
 from pipeline.cohort import digest_file, read_tsv
 from pipeline.export.bids import PUBLIC_COLUMNS
 from pipeline.export.card import CC_BY_DEED, Release
@@ -100,7 +101,7 @@ def _file_set(name: str, includes: list[str]) -> dict[str, Any]:
 
 
 def _field(column: str) -> dict[str, Any]:
-    is_number = column in ("volume_ml", "enhancing_share")
+    is_number = column in NUMBER_COLUMNS
     return {
         "@type": "cr:Field",
         "@id": f"cases/{column}",

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.attributes import HEMISPHERES
 from pipeline.errors import CaseError
-from pipeline.generate.placement import LabelMaps, fill_holes, join, push_tissue
+from pipeline.generate.composition import draw_core, largest
+from pipeline.generate.placement import LabelMaps, fill_holes, focus_shares, join, list_places, push_tissue
 from pipeline.generate.plan import AskedCase
 from pipeline.growth import GrowthLaw, grow
 from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
@@ -29,9 +29,7 @@ WARPS_MM = ((5.5, 34.0), (1.6, 13.0))
 SIZE_SD = 0.04
 LAW = GrowthLaw(white_mm2_per_day=0.5, grey_mm2_per_day=0.12, proliferation_per_day=0.05, threshold=0.25)
 SEED_RADIUS_MM = 5.0
-CORE_SHARE = (0.15, 0.7)
-ENHANCING_SHARE = (0.25, 0.75)
-NO_ENHANCEMENT = 0.15
+FOCI_APART_MM = 15.0
 ROUGHNESS = 0.25
 PUSH_STRENGTH = (0.15, 0.4)
 WHITE = 3
@@ -43,7 +41,7 @@ def atlas_labels(asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.r
     Parameters
     ----------
     asked : AskedCase
-        Volume and hemisphere to aim at.
+        What to aim at.
     grid : Grid
         Working grid of the cohort, centred on the brain.
     scheme : LabelScheme
@@ -60,12 +58,17 @@ def atlas_labels(asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.r
     """
     spacing = (grid.spacing_mm,) * 3
     tissue_map = random_anatomy(grid, stream)
-    whole = asked.volume_ml
-    core = whole * stream.uniform(*CORE_SHARE)
-    start = _seed(tissue_map, asked.hemisphere, grid.spacing_mm, stream)
-    density = grow(tissue_map, start, spacing, whole, LAW)
-    tumor_map = cut_density(density, whole, core, grid.spacing_mm, scheme, stream)
-    tumor_map = np.where(tissue_map > 0, tumor_map, 0).astype(np.uint8)
+    core, enhancing = draw_core(asked, stream)
+    tumor_map = np.zeros(grid.shape, np.uint8)
+    for number, share in enumerate(focus_shares(asked.n_foci, stream)):
+        volume_ml = share * asked.volume_ml
+        # Others than the first may lie anywhere on that side.
+        lobe = asked.lobe if number == 0 else None
+        start = _seed(tissue_map, asked, lobe, tumor_map > 0, grid.spacing_mm, stream)
+        density = grow(tissue_map, start, spacing, volume_ml, LAW)
+        parts_ml = (volume_ml, core * volume_ml, enhancing * volume_ml)
+        focus = cut_density(density, parts_ml, grid.spacing_mm, scheme, stream)
+        tumor_map = np.where((tumor_map == 0) & (tissue_map > 0), focus, tumor_map).astype(np.uint8)
     pushed = push_tissue(tissue_map, tumor_map, grid.spacing_mm, stream.uniform(*PUSH_STRENGTH))
     return join(pushed, tumor_map)
 
@@ -107,8 +110,7 @@ def atlas_tissue(grid: Grid) -> UInt8Array:
 
 def cut_density(
     density: NDArray[np.float32],
-    whole_ml: float,
-    core_ml: float,
+    parts_ml: tuple[float, float, float],
     spacing_mm: float,
     scheme: LabelScheme,
     stream: np.random.Generator,
@@ -121,8 +123,8 @@ def cut_density(
     Parameters
     ----------
     density : ndarray, (x, y, z), float32
-    whole_ml, core_ml : float
-        Volumes of the whole tumour and of its core.
+    parts_ml : tuple of float
+        Volumes of the whole tumour, of its core, and of what of the core enhances.
     spacing_mm : float
     scheme : LabelScheme
         A data set without a class gets its part in the nearest class that it has.
@@ -136,47 +138,37 @@ def cut_density(
     spacing = (spacing_mm, spacing_mm, spacing_mm)
     shape = density.shape
     uneven = np.exp(ROUGHNESS * random_field((shape[0], shape[1], shape[2]), spacing, 10.0, stream))
-    n_whole, n_core = (max(1, round(ml * 1000 / spacing_mm**3)) for ml in (whole_ml, core_ml))
-    whole = _largest(density, n_whole) & (density > 0)
-    core = _largest(np.where(whole, density * uneven, 0), n_core) & whole
+    n_whole, n_core, n_enhancing = (round(ml * 1000 / spacing_mm**3) for ml in parts_ml)
+    whole = largest(density, max(1, n_whole)) & (density > 0)
+    core = largest(np.where(whole, density * uneven, 0), max(1, n_core)) & whole
     core = ndimage.binary_opening(core) | (core & ndimage.binary_erosion(whole))
     outermost = values.get("oedema", values.get("enhancing", 1))
     tumor_map = np.where(whole, outermost, 0).astype(np.uint8)
     rim, centre = values.get("enhancing", outermost), values.get("necrotic_core", values.get("enhancing", outermost))
-    if stream.random() < NO_ENHANCEMENT:
-        rim = centre
     tumor_map[core] = rim
     depth = ndimage.distance_transform_edt(core, sampling=spacing_mm) * uneven
-    n_necrotic = round(float(core.sum()) * (1 - stream.uniform(*ENHANCING_SHARE)))
-    necrotic = _largest(np.where(core, depth, 0), n_necrotic) & core
+    necrotic = largest(np.where(core, depth, 0), int(core.sum()) - n_enhancing) & core
     tumor_map[necrotic] = centre
     return tumor_map
 
 
 def _seed(
-    tissue_map: UInt8Array, hemisphere: str, spacing_mm: float, stream: np.random.Generator
+    tissue_map: UInt8Array,
+    asked: AskedCase,
+    lobe: str | None,
+    away_from: NDArray[np.bool_],
+    spacing_mm: float,
+    stream: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """Return a ball of cells in the white matter of a hemisphere, not at its edge."""
-    middle = (tissue_map.shape[0] - 1) / 2
+    """Return a ball of cells in the white matter asked for, not at its edge, and not near another focus."""
     depth_mm = ndimage.distance_transform_edt(tissue_map > 0, sampling=spacing_mm)
     deep = (tissue_map == WHITE) & (depth_mm > 2 * SEED_RADIUS_MM)
-    candidates = np.argwhere(deep)
-    on_left = candidates[:, 0] < middle - SEED_RADIUS_MM / spacing_mm
-    on_right = candidates[:, 0] > middle + SEED_RADIUS_MM / spacing_mm
-    candidates = candidates[on_left if hemisphere == HEMISPHERES[0] else on_right]
+    if away_from.any():
+        deep &= ndimage.distance_transform_edt(~away_from, sampling=spacing_mm) > FOCI_APART_MM
+    candidates = list_places(deep, tissue_map > 0, asked.hemisphere, lobe, SEED_RADIUS_MM / spacing_mm)
     if not len(candidates):
         raise CaseError("no white matter to start a tumour in; expected some in each hemisphere; check the grid's size")
     centre = candidates[stream.integers(len(candidates))]
     distance_mm = np.linalg.norm((np.indices(tissue_map.shape).T - centre).T * spacing_mm, axis=0)
     ball: NDArray[np.float32] = np.exp(-0.5 * (distance_mm / (SEED_RADIUS_MM / 2)) ** 2).astype(np.float32)
     return ball
-
-
-def _largest(values: NDArray[np.floating], n: int) -> NDArray[np.bool_]:
-    """Return the mask of the n largest values."""
-    if n <= 0:
-        return np.zeros(values.shape, bool)
-    flat = values.ravel()
-    mask = np.zeros(flat.shape, bool)
-    mask[np.argpartition(flat, -n)[-n:]] = True
-    return mask.reshape(values.shape)

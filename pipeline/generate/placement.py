@@ -9,12 +9,14 @@ from scipy import ndimage
 from pipeline.attributes import HEMISPHERES
 from pipeline.errors import CaseError
 from pipeline.labels import UInt8Array
+from pipeline.lobes import LOBES, brain_box, find_lobes
 from pipeline.warps import mass_effect, warp_labels
 
 MIN_INSIDE_SHARE = 0.9
 N_PLACES = 24
 MOBILITY_DEPTH_MM = 12.0
 GREY, WHITE = 2, 3
+SECOND_FOCUS_SHARE = (0.2, 0.4)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def rescale_tumor(tumor_map: UInt8Array, scale: float, rotation: NDArray[np.floa
 
 
 def place_tumor(
-    tissue_map: UInt8Array, tumor_map: UInt8Array, hemisphere: str, stream: np.random.Generator
+    tissue_map: UInt8Array, tumor_map: UInt8Array, hemisphere: str, lobe: str | None, stream: np.random.Generator
 ) -> UInt8Array:
     """Move a tumour to where tissue admits it.
 
@@ -75,6 +77,8 @@ def place_tumor(
         Tumour anywhere on the grid.
     hemisphere : str
         Where its centre goes.
+    lobe : str, optional
+        As well; a brain without white and grey matter there takes it elsewhere.
     stream : numpy.random.Generator
 
     Returns
@@ -89,10 +93,7 @@ def place_tumor(
     """
     cells = np.argwhere(tumor_map > 0)
     centre = np.rint(cells.mean(axis=0)).astype(int)
-    middle = (tissue_map.shape[0] - 1) / 2
-    admitted = np.argwhere((tissue_map == WHITE) | (tissue_map == GREY))
-    on_left = admitted[:, 0] < middle
-    admitted = admitted[on_left if hemisphere == HEMISPHERES[0] else ~on_left]
+    admitted = list_places((tissue_map == WHITE) | (tissue_map == GREY), tissue_map > 0, hemisphere, lobe)
     best_inside, best_move = 0.0, np.zeros(3, int)
     for index in stream.integers(len(admitted), size=N_PLACES if len(admitted) else 0):
         move = admitted[index] - centre
@@ -111,6 +112,41 @@ def place_tumor(
     placed = np.zeros_like(tumor_map)
     placed[tuple(moved[keep].T)] = tumor_map[tuple(cells[keep].T)]
     return np.where(tissue_map > 0, placed, 0).astype(np.uint8)
+
+
+def focus_shares(n_foci: int, stream: np.random.Generator) -> list[float]:
+    """Return the share of the whole volume that each focus has, largest first: one, or a second that is smaller."""
+    second = float(stream.uniform(*SECOND_FOCUS_SHARE)) if n_foci > 1 else 0.0
+    return [1.0 - second, second][:n_foci]
+
+
+def list_places(
+    admitted: NDArray[np.bool_], brain: NDArray[np.bool_], hemisphere: str, lobe: str | None, margin_voxels: float = 0.0
+) -> NDArray[np.int64]:
+    """Return the voxels where a tumour's centre may go.
+
+    Parameters
+    ----------
+    admitted, brain : ndarray, (x, y, z), bool
+        The grid's middle in x is the midline.
+    hemisphere : str
+    lobe : str, optional
+        Where none of the admitted voxels lies in it, all of the hemisphere count.
+    margin_voxels : float
+        Distance to the midline.
+
+    Returns
+    -------
+    ndarray, (n, 3), int
+    """
+    places: NDArray[np.int64] = np.argwhere(admitted)
+    from_middle = places[:, 0] - (admitted.shape[0] - 1) / 2
+    is_right = hemisphere != HEMISPHERES[0]
+    places = places[from_middle >= margin_voxels if is_right else -from_middle > margin_voxels]
+    if lobe is None or not len(places):
+        return places
+    there = find_lobes(places.astype(np.float64), brain_box(brain, np.eye(4))) == LOBES.index(lobe)
+    return places[there] if there.any() else places
 
 
 def push_tissue(tissue_map: UInt8Array, tumor_map: UInt8Array, spacing_mm: float, strength: float) -> UInt8Array:

@@ -1,15 +1,20 @@
 """The plan: which tumours are asked for, so that rare strata are filled on purpose."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.attributes import HEMISPHERES, TumorAttributes, volume_stratum
+from pipeline.attributes import HEMISPHERES, STRATA, VOLUMES, TumorAttributes
 from pipeline.config import GenerateSection, LabelSource
+from pipeline.errors import ConfigError
+from pipeline.labels import LabelScheme
 
-VOLUME_STRATA = ("small", "medium", "large")
+# A cell of a plan: one stratum of each attribute that the plan speaks of, in their order.
+Cell = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -22,76 +27,182 @@ class AskedCase:
         From 1.
     label_source : str
         ``recombine`` or ``atlas``.
-    volume : str
-        Stratum: small, medium or large.
-    hemisphere : str
-        left or right.
     volume_ml : float
         Aim within the stratum.
+    hemisphere : str
+        left or right.
+    lobe : str, optional
+        Where its place is asked for.
+    enhancing_share : float, optional
+        Aim, where enhancement is asked for.
+    n_foci : int
+        1 or 2.
+    wanted : dict of str to str
+        Stratum by attribute: what an obtained tumour is held to.
     """
 
     number: int
     label_source: LabelSource
-    volume: str
-    hemisphere: str
     volume_ml: float
-
-    @property
-    def stratum(self) -> tuple[str, str]:
-        """Volume and hemisphere."""
-        return self.volume, self.hemisphere
+    hemisphere: str
+    lobe: str | None = None
+    enhancing_share: float | None = None
+    n_foci: int = 1
+    wanted: Mapping[str, str] = field(default_factory=dict)
 
     def is_met_by(self, attributes: TumorAttributes, config: GenerateSection) -> bool:
-        """Tell whether a label map with these attributes is what was asked for."""
-        return stratum_of(attributes, config) == self.stratum
+        """Tell whether a tumour with these attributes is what was asked for."""
+        found = strata_of(attributes, config)
+        return all(found[name] == stratum for name, stratum in self.wanted.items())
 
 
-def make_plan(config: GenerateSection, stream: np.random.Generator) -> list[AskedCase]:
-    """Ask for the same number of cases in each stratum of volume and hemisphere, as near as the number allows.
+def strata_of(attributes: TumorAttributes, config: GenerateSection) -> dict[str, str]:
+    """Return the stratum of each attribute of a tumour."""
+    return attributes.strata(config.volume_edges_ml, config.enhancing_edges)
+
+
+def cell_of(attributes: TumorAttributes, config: GenerateSection) -> Cell:
+    """Return the cell of the plan that a tumour falls into."""
+    found = strata_of(attributes, config)
+    return tuple(found[name] for name in config.strata)
+
+
+def list_cells(config: GenerateSection, scheme: LabelScheme) -> list[Cell]:
+    """Return the cells of a plan: each combination of strata that tumours of this scheme can have."""
+    possible = dict(STRATA)
+    if "enhancing" not in scheme.tumor:
+        possible["enhancing"] = ("none",)
+    elif len(scheme.tumor) == 1:
+        possible["enhancing"] = ("strong",)
+    return list(product(*(possible[name] for name in config.strata)))
+
+
+def make_plan(
+    config: GenerateSection, scheme: LabelScheme, source: Iterable[TumorAttributes], stream: np.random.Generator
+) -> list[AskedCase]:
+    """Ask for cases, stratum by stratum, as ``generate.balance`` says.
 
     Parameters
     ----------
     config : GenerateSection
+    scheme : LabelScheme
+    source : iterable of TumorAttributes
+        Tumours of the members: nobody else's may steer what is made.
     stream : numpy.random.Generator
 
     Returns
     -------
     list of AskedCase
         ``n_cases`` of them; label sources get their shares.
+
+    Raises
+    ------
+    ConfigError
+        If the table asks for what the scheme cannot have, or shares are to be those of members that are in no cell.
     """
-    strata = [(volume, hemisphere) for volume in VOLUME_STRATA for hemisphere in HEMISPHERES]
-    order = [strata[int(i)] for i in stream.permutation(len(strata))]
-    asked = []
-    for index, source in enumerate(_spread_sources(config, stream)):
-        volume, hemisphere = order[index % len(order)]
-        low, high = config.volume_edges_ml[VOLUME_STRATA.index(volume) :][:2]
-        # Away from the edges, so that a small miss stays within the stratum; log-uniform, as tumours are.
-        aim_ml = float(np.exp(stream.uniform(np.log(low * 1.1), np.log(high * 0.9))))
-        asked.append(AskedCase(index + 1, source, volume, hemisphere, aim_ml))
-    return asked
+    cells = list_cells(config, scheme)
+    counts = count_cells(config, cells, Counter(cell_of(tumor, config) for tumor in source), stream)
+    drawn = [cell for cell, count in zip(cells, counts, strict=True) for _ in range(count)]
+    order = [drawn[int(i)] for i in stream.permutation(len(drawn))]
+    sources = _spread_sources(config, stream)
+    return [
+        _ask(number, label_source, dict(zip(config.strata, cell, strict=True)), config, stream)
+        for number, (label_source, cell) in enumerate(zip(sources, order, strict=True), start=1)
+    ]
 
 
-def stratum_of(attributes: TumorAttributes, config: GenerateSection) -> tuple[str, str]:
-    """Return the stratum of a tumour."""
-    return volume_stratum(attributes.volume_ml, config.volume_edges_ml), attributes.hemisphere
+def count_cells(
+    config: GenerateSection, cells: Sequence[Cell], source: Mapping[Cell, int], stream: np.random.Generator
+) -> list[int]:
+    """Return how many cases to ask for in each cell; they sum to ``n_cases``.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`make_plan`.
+    """
+    if config.balance == "table":
+        n_asked = Counter({tuple(row.cell[name] for name in config.strata): row.n for row in config.table})
+        if not n_asked.keys() <= set(cells):
+            raise ConfigError("generate.table: tumours that this label scheme cannot have; expected others; correct it")
+        return [n_asked[cell] for cell in cells]
+    n_source = np.array([source.get(cell, 0) for cell in cells], np.float64)
+    if config.balance == "uniform":
+        exact = np.full(len(cells), config.n_cases / len(cells))
+    elif config.balance == "like-source":
+        if not n_source.sum():
+            raise ConfigError("generate.balance: like-source needs members' tumours in the strata; use uniform")
+        exact = n_source / n_source.sum() * config.n_cases
+    else:
+        exact = fill_up(n_source, config.n_cases)
+    return round_to_sum(exact, config.n_cases, stream)
+
+
+def fill_up(heights: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return what to pour into each cell so that ``n`` more make them as level as can be, as water would."""
+    ordered = np.sort(heights)
+    # Level reached if only the lowest k cells are filled; the right k is the largest whose cells lie below it.
+    levels = (n + np.cumsum(ordered)) / np.arange(1, len(ordered) + 1)
+    level = levels[np.flatnonzero(levels >= ordered)[-1]]
+    poured: NDArray[np.float64] = np.maximum(level - heights, 0.0)
+    return poured
+
+
+def round_to_sum(exact: NDArray[np.float64], n: int, stream: np.random.Generator) -> list[int]:
+    """Round shares to whole numbers that sum to ``n``: the largest remainders go up, ties by lot."""
+    counts = np.floor(exact + 1e-9).astype(int)
+    lot = stream.permutation(len(exact))
+    first = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], lot[i]))
+    for index in first[: n - int(counts.sum())]:
+        counts[index] += 1
+    return [int(count) for count in counts]
+
+
+def _ask(
+    number: int,
+    label_source: LabelSource,
+    wanted: Mapping[str, str],
+    config: GenerateSection,
+    stream: np.random.Generator,
+) -> AskedCase:
+    volume = wanted.get("volume") or str(stream.choice(VOLUMES))
+    low, high = config.volume_edges_ml[VOLUMES.index(volume) :][:2]
+    # Away from the edges, so that a small miss stays within the stratum; log-uniform, as tumours are.
+    volume_ml = float(np.exp(stream.uniform(np.log(low * 1.1), np.log(high * 0.9))))
+    some, strong = config.enhancing_edges
+    shares = {"none": (0.0, 0.0), "some": (1.2 * some, 0.85 * strong), "strong": (1.2 * strong, 2.0 * strong)}
+    aims = shares.get(wanted.get("enhancing", ""))
+    return AskedCase(
+        number=number,
+        label_source=label_source,
+        volume_ml=volume_ml,
+        hemisphere=wanted.get("hemisphere") or str(stream.choice(HEMISPHERES)),
+        lobe=wanted.get("lobe"),
+        enhancing_share=None if aims is None else float(stream.uniform(*aims)),
+        n_foci=2 if wanted.get("foci") == "several" else 1,
+        wanted=dict(wanted),
+    )
 
 
 def plan_table(
-    asked: Sequence[AskedCase], obtained: Iterable[tuple[str, str]], source: Iterable[tuple[str, str]]
+    config: GenerateSection,
+    scheme: LabelScheme,
+    asked: Sequence[AskedCase],
+    obtained: Sequence[TumorAttributes],
+    source: Iterable[TumorAttributes],
 ) -> list[dict[str, object]]:
-    """Return rows of asked, obtained and the real cohort's own counts, per stratum."""
-    n_asked = Counter(case.stratum for case in asked)
-    n_obtained, n_source = Counter(obtained), Counter(source)
+    """Return a row for each cell: what was asked for, obtained on the label maps, and the real cohort's own count."""
+    n_asked = Counter(tuple(case.wanted[name] for name in config.strata) for case in asked)
+    n_obtained = Counter(cell_of(tumor, config) for tumor in obtained)
+    n_source = Counter(cell_of(tumor, config) for tumor in source)
     return [
         {
-            "volume": volume,
-            "hemisphere": hemisphere,
-            "asked": n_asked[volume, hemisphere],
-            "obtained": n_obtained[volume, hemisphere],
-            "source": n_source[volume, hemisphere],
+            **dict(zip(config.strata, cell, strict=True)),
+            "asked": n_asked[cell],
+            "obtained": n_obtained[cell],
+            "source": n_source[cell],
         }
-        for volume in VOLUME_STRATA
-        for hemisphere in HEMISPHERES
+        for cell in list_cells(config, scheme)
     ]
 
 
@@ -99,8 +210,6 @@ def _spread_sources(config: GenerateSection, stream: np.random.Generator) -> lis
     """Return the label source of each case: the shares, rounded so that they add up, in random order."""
     names = list(config.label_sources)
     exact = np.array([config.label_sources[name] for name in names]) * config.n_cases
-    counts = np.floor(exact).astype(int)
-    for index in np.argsort(counts - exact)[: config.n_cases - int(counts.sum())]:
-        counts[index] += 1
+    counts = round_to_sum(exact, config.n_cases, stream)
     spread = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
     return [spread[int(i)] for i in stream.permutation(len(spread))]

@@ -5,13 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from pipeline.cohort import Case
 from pipeline.errors import CaseError
-from pipeline.generate.placement import LabelMaps, fill_holes, join, place_tumor, push_tissue, rescale_tumor
+from pipeline.generate.composition import set_enhancing
+from pipeline.generate.placement import (
+    LabelMaps,
+    fill_holes,
+    focus_shares,
+    join,
+    place_tumor,
+    push_tissue,
+    rescale_tumor,
+)
 from pipeline.generate.plan import AskedCase
-from pipeline.labels import TISSUE_CLASSES, UInt8Array
+from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
 from pipeline.warps import random_warp, warp_labels
 
 ANATOMY_WARP_MM = (4.0, 28.0)
@@ -41,7 +51,12 @@ class Donor:
 
 
 def recombine(
-    anatomy: Case, donor: Donor, asked: AskedCase, spacing_mm: float, stream: np.random.Generator
+    anatomy: Case,
+    donor: Donor,
+    asked: AskedCase,
+    scheme: LabelScheme,
+    spacing_mm: float,
+    stream: np.random.Generator,
 ) -> LabelMaps:
     """Make the label maps of a new person from two.
 
@@ -51,7 +66,8 @@ def recombine(
     donor : Donor
         Another person, who gives the tumour.
     asked : AskedCase
-        Volume and hemisphere to aim at.
+        What to aim at.
+    scheme : LabelScheme
     spacing_mm : float
     stream : numpy.random.Generator
 
@@ -71,14 +87,20 @@ def recombine(
     tissue_map = warp_labels(tissue_map, warp, spacing, len(TISSUE_CLASSES) + 1)
     if stream.random() < 0.5:
         tissue_map = np.ascontiguousarray(tissue_map[::-1])
-    n_tumor_classes = int(tumor_map.max())
-    scale = donor.length_factor(asked.volume_ml)
-    turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
-    warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
-    turned = warp_labels(turned, warp, spacing, n_tumor_classes + 1)
-    if not turned.any():
-        raise CaseError("donor's tumour vanished on the grid; expected some voxels; use a finer grid")
-    placed = place_tumor(tissue_map, turned, asked.hemisphere, stream)
+    placed = np.zeros(tissue_map.shape, np.uint8)
+    for number, share in enumerate(focus_shares(asked.n_foci, stream)):
+        scale = donor.length_factor(share * asked.volume_ml)
+        turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
+        warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
+        turned = warp_labels(turned, warp, spacing, int(tumor_map.max()) + 1)
+        if not turned.any():
+            raise CaseError("donor's tumour vanished on the grid; expected some voxels; use a finer grid")
+        # Others than the first may lie anywhere on that side, but not against it.
+        free = np.where(ndimage.binary_dilation(placed > 0, iterations=2), 0, tissue_map).astype(np.uint8)
+        focus = place_tumor(free, turned, asked.hemisphere, asked.lobe if number == 0 else None, stream)
+        placed = np.where(placed > 0, placed, focus).astype(np.uint8)
+    if asked.enhancing_share is not None:
+        placed = set_enhancing(placed, asked.enhancing_share, scheme)
     return join(push_tissue(tissue_map, placed, spacing_mm, stream.uniform(*PUSH_STRENGTH)), placed)
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import CaseError, ConfigError
 from pipeline.figures import case_picture, save_picture
 from pipeline.generate.atlas import atlas_labels
 from pipeline.generate.placement import LabelMaps
-from pipeline.generate.plan import AskedCase, make_plan, plan_table, stratum_of
+from pipeline.generate.plan import AskedCase, make_plan, plan_table
 from pipeline.generate.recombine import Donor, choose_persons, recombine, tumor_ml
 from pipeline.generate.sampling import render_volume, to_intensity
 from pipeline.labels import LabelScheme
@@ -56,12 +56,8 @@ def run(context: StageContext) -> dict[str, Any]:
     rows = generate_cohort(
         generator, cohort, cohort.split("train"), config, context.config.compute, context.seed, context.out
     )
-    asked = make_plan(config, numpy_stream(context.seed, "plan"))
-    table = plan_table(
-        asked,
-        [stratum_of(attributes, config) for attributes in rows],
-        [stratum_of(_attributes(case), config) for case in cohort.cases],
-    )
+    asked = plan_cohort(cohort, cohort.split("train"), config, context.seed)
+    table = plan_table(config, cohort.scheme, asked, rows, map(_attributes, cohort.cases))
     write_tsv(context.out / "plan.tsv", table)
     (context.out / ".bidsignore").write_text("done.json\nplan.tsv\nfigures\n", encoding="utf-8")
     for number in range(min(N_PICTURES, config.n_cases)):
@@ -112,7 +108,7 @@ def generate_cohort(
     n_persons = len({case.person for case in persons})
     if config.label_sources.get("recombine", 0) > 0 and n_persons < 2:
         raise ConfigError(f"generate.label_sources: recombine needs two persons, got {n_persons}; use atlas only")
-    asked = make_plan(config, numpy_stream(seed, "plan"))
+    asked = plan_cohort(cohort, persons, config, seed)
     grid = Grid(cohort.shape, cohort.spacing_mm)
     donors = tuple(Donor(case, tumor_ml(case, cohort.spacing_mm)) for case in persons)
     generator = generator.to(training_device(compute))
@@ -124,12 +120,17 @@ def generate_cohort(
             for case, labels in zip(some, list(iterate_cases(make_labels, tasks, compute)), strict=True):
                 data = _render(generator, case, labels, cohort, seed)
                 _write(data, cohort.scheme, case.number <= N_PICTURES, out)
-                attributes = describe_tumor(labels.tumor_map, grid.affine, cohort.scheme)
+                attributes = _describe(labels, grid, cohort.scheme)
                 obtained.append(attributes)
                 participants.append(_participant(case, data.subject, attributes))
                 task.advance()
     write_cohort_files(out, "Synthetic cohort", cohort.scheme, participants, README)
     return obtained
+
+
+def plan_cohort(cohort: Cohort, persons: Sequence[Case], config: GenerateSection, seed: int) -> list[AskedCase]:
+    """Return the plan of a cohort; the same whenever it is asked for."""
+    return make_plan(config, cohort.scheme, map(_attributes, persons), numpy_stream(seed, "plan"))
 
 
 def _write(data: CaseData, scheme: LabelScheme, with_picture: bool, out: Path) -> None:
@@ -155,14 +156,12 @@ def make_labels(task: LabelTask) -> LabelMaps:
             latest = _draw_labels(task, stream)
         except CaseError:
             continue
-        if latest.tumor_map.any() and task.asked.is_met_by(
-            describe_tumor(latest.tumor_map, task.grid.affine, task.scheme), task.config
-        ):
+        if latest.tumor_map.any() and task.asked.is_met_by(_describe(latest, task.grid, task.scheme), task.config):
             return latest
     if latest is None or not latest.tumor_map.any():
         raise CaseError(
-            f"no label map with a {task.asked.volume} tumour in {task.config.max_attempts} attempts; expected one; "
-            "raise generate.max_attempts, or change generate.volume_edges_ml"
+            f"no label map with a tumour of {task.asked.volume_ml:.0f} ml in {task.config.max_attempts} attempts; "
+            "expected one; raise generate.max_attempts, or change generate.volume_edges_ml"
         )
     return latest
 
@@ -176,7 +175,7 @@ def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
     if task.asked.label_source == "atlas":
         return atlas_labels(task.asked, task.grid, task.scheme, stream)
     anatomy, donor = choose_persons(task.donors, task.asked, stream)
-    return recombine(anatomy, donor, task.asked, task.grid.spacing_mm, stream)
+    return recombine(anatomy, donor, task.asked, task.scheme, task.grid.spacing_mm, stream)
 
 
 def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, seed: int) -> CaseData:
@@ -202,11 +201,14 @@ def _participant(asked: AskedCase, subject: str, attributes: TumorAttributes) ->
         "source": asked.label_source,
         "split": "n/a",
         **attributes.columns(),
-        "asked_volume": asked.volume,
-        "asked_hemisphere": asked.hemisphere,
+        **{f"asked_{name}": stratum for name, stratum in asked.wanted.items()},
     }
 
 
 def _attributes(case: Case) -> TumorAttributes:
-    row = case.attributes
-    return TumorAttributes(float(row["volume_ml"]), row["hemisphere"], float(row["enhancing_share"]))
+    return TumorAttributes.from_columns(case.attributes)
+
+
+def _describe(labels: LabelMaps, grid: Grid, scheme: LabelScheme) -> TumorAttributes:
+    brain = (labels.tissue_map > 0) | (labels.tumor_map > 0)
+    return describe_tumor(labels.tumor_map, brain, grid.affine, scheme)

@@ -114,6 +114,6 @@ def _write(found: PreprocessedCase, task: IngestTask) -> IngestOutcome:
         path = task.out / ANATOMIES / f"{task.subject}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, describe_anatomy(data.images[found.reference], found.brain, data.affine))
-    attributes = describe_tumor(data.tumor_map, data.affine, scheme).columns()
+    attributes = describe_tumor(data.tumor_map, found.brain | (data.tumor_map > 0), data.affine, scheme).columns()
     row = {"participant_id": f"sub-{task.subject}", "source": task.manifest.name, **attributes}
     return IngestOutcome(row, quality=quality, reference=found.reference)
