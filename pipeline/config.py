@@ -131,6 +131,17 @@ class TrainSection(Section):
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
 
 
+class SegmenterSection(Section):
+    """How a segmenter is trained."""
+
+    steps: PositiveInt = Field(4000, description="Optimiser steps, the same in every arm.")
+    batch_size: PositiveInt = Field(8, description="Slices in a step.")
+    filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(16, description="First-level filters of SegResNet.")
+    learning_rate: PositiveFloat = Field(1e-3, description="AdamW step size, cosine decay.")
+    augmentation_strength: Share = Field(1.0, description="Scales probabilities and ranges of ordinary augmentation.")
+    validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
+
+
 class PlanRow(Section):
     """Tumours that a plan's table asks for."""
 
@@ -172,6 +183,12 @@ class GenerateSection(Section):
     )
     enhancing_edges: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.02, 0.2), description="Shares of the whole tumour from which it enhances at all, and strongly."
+    )
+    judge: SegmenterSection = Field(
+        SegmenterSection(), description="Segmenter, trained on real training patients, that synthetic scans are shown."
+    )
+    two_sample_steps: PositiveInt = Field(
+        300, description="Steps of each small network that tries to tell synthetic slices from real ones."
     )
     max_attempts: PositiveInt = Field(8, description="Label maps tried for a case until one meets its plan.")
 
@@ -220,22 +237,16 @@ class AuditSection(Section):
         return self
 
 
-class EvaluateSection(Section):
+class EvaluateSection(SegmenterSection):
     """Segmentation with and without synthetic scans."""
 
     arms: tuple[ArmName, ...] = Field(get_args(ArmName), description="Arms to train.")
     baseline: ArmName = Field("real-aug", description="Arm that the others are compared with.")
     n_seeds: PositiveInt = Field(3, description="Trainings of each arm.")
-    steps: PositiveInt = Field(4000, description="Optimiser steps, the same in every arm.")
-    batch_size: PositiveInt = Field(8, description="Slices in a step.")
-    filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(16, description="First-level filters of SegResNet.")
-    learning_rate: PositiveFloat = Field(1e-3, description="AdamW step size, cosine decay.")
     synthetic_share: Share = Field(0.25, description="Share of synthetic slices in a step of the mixed arms.")
     real_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="Share of real training patients used."
     )
-    augmentation_strength: Share = Field(1.0, description="Scales probabilities and ranges of ordinary augmentation.")
-    validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
     n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of intervals and tests.")
 

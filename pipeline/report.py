@@ -27,6 +27,14 @@ VERDICT_SENTENCES = {
     "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
 }
 THREAT_TITLES = {"dataset": "whoever holds the synthetic scans", "model": "whoever can use the generator"}
+REALISM_TITLES = {
+    "frechet_distance": "Frechet distance of features",
+    "kernel_distance": "kernel distance of features (below 0: by chance)",
+    "histogram_distance": "brightness of tissues: share of the range by which it is off",
+    "spectrum_distance": "power spectrum: difference in natural logarithms",
+    "likeness_between_persons": "structural similarity between two persons (diversity: lower is more)",
+    "two_sample_auc": "two-sample test: AUC of a classifier (.5: cannot tell)",
+}
 MAX_CASE_PICTURES = 4
 
 
@@ -142,12 +150,55 @@ def _train(folder: Path, summary: Mapping[str, Any]) -> str:
 def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     text = f"<p>{summary['cases']} synthetic cases with label maps.</p>"
     plan = read_tsv(folder / "plan.tsv") if (folder / "plan.tsv").is_file() else []
-    counts = {"asked": "asked", "obtained": "obtained", "source": "in the real cohort"}
+    counts = {
+        "asked": "asked",
+        "obtained": "in the label maps",
+        "seen": "in the scans, as a segmenter sees them",
+        "source": "in the real cohort",
+    }
     strata = [name for name in plan[0] if name not in counts] if plan else []
     rows = [tuple(row[name] for name in (*strata, *counts)) for row in plan]
     head = (*(f"tumour: {name}" for name in strata), *counts.values())
     pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
-    return text + (make_table(head, rows) if rows else "") + pictures
+    return text + (make_table(head, rows) if rows else "") + _realism(folder) + pictures
+
+
+def _realism(folder: Path) -> str:
+    measured = _read_json(folder / "realism.json")
+    if not measured:
+        return ""
+    fidelity = [
+        (REGION_TITLES[region], f"{scores['synthetic']:.2f}", f"{scores['real_test']:.2f}", _share(scores["ratio"]))
+        for region, scores in measured["fidelity"].items()
+    ]
+    realism = [
+        (title, *(_realism_cell(measured["realism"], name, side) for side in ("synthetic", "real")))
+        for name, title in REALISM_TITLES.items()
+    ]
+    draws = f"{measured['likeness_between_draws']:.2f}"
+    return (
+        "<h3>Do the scans show what their label maps say?</h3><p>A segmenter trained on real training persons looks at "
+        "them; Dice of what it finds with the label map, beside its Dice on real test persons.</p>"
+        f"{make_table(('region', 'synthetic', 'real test persons', 'synthetic / real'), fidelity)}"
+        "<h3>How real do they look?</h3><p>Each figure compares scans with those of persons trained on; the last "
+        "column compares real persons who were not trained on with them: as good as it can get. Features are "
+        "those of the segmenter above.</p>"
+        f"{make_table(('figure', 'synthetic', 'real, not trained on'), realism)}"
+        f"<p>Two scans made from one label map have a structural similarity of {draws}: 1 would mean that every label "
+        "map gives one scan only.</p>"
+    )
+
+
+def _realism_cell(realism: Mapping[str, Any], name: str, side: str) -> str:
+    value = realism[name][side]
+    if value is None:
+        return "too few persons"
+    interval = realism.get(f"{name}_ci", {}).get(side)
+    return _with_interval(value, interval) if interval else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.0%}"
 
 
 def _audit(folder: Path, summary: Mapping[str, Any]) -> str:

@@ -40,9 +40,9 @@ RESUMABLE = frozenset({"ingest", "train", "audit", "evaluate"})
 STAGE_CODE = {
     "ingest": ("ingest", "phantom"),
     "train": ("train",),
-    "generate": ("generate", "train"),
-    "audit": ("audit", "generate", "train"),
-    "evaluate": ("evaluate", "train"),
+    "generate": ("generate", "segmentation", "train"),
+    "audit": ("audit", "generate", "segmentation", "train"),
+    "evaluate": ("evaluate", "segmentation", "train"),
     "export": ("export",),
 }
 SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})

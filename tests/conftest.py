@@ -129,7 +129,12 @@ TINY = {
         "monitor_every": 3,
         "checkpoint_every": 2,
     },
-    "generate": {"n_cases": 4, "volume_edges_ml": [2.0, 25.0, 60.0, 150.0]},
+    "generate": {
+        "n_cases": 4,
+        "volume_edges_ml": [2.0, 25.0, 60.0, 150.0],
+        "judge": {"steps": 6, "batch_size": 2, "filters": 8, "validate_every": 3},
+        "two_sample_steps": 2,
+    },
     "audit": {"n_references": 2, "n_style_draws": 1, "n_bootstrap": 200},
     "evaluate": {"n_seeds": 1, "steps": 6, "batch_size": 2, "filters": 8, "validate_every": 3, "n_bootstrap": 200},
     "compute": {"accelerator": "cpu", "workers": 1},

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.evaluate.metrics import PRESENT_METRIC, diagonal_mm, dice, hd95_mm, score_patient
 from pipeline.labels import LabelScheme
+from pipeline.segmentation.metrics import PRESENT_METRIC, diagonal_mm, dice, hd95_mm, score_patient
 
 SPACING_MM = (1.0, 2.0, 3.0)
 

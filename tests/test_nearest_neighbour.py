@@ -3,8 +3,8 @@
 from audit_builders import N_MEMBERS, reference_of, release_of
 
 from pipeline.audit.nearest_neighbour import nearest_neighbour
-from pipeline.audit.statistics import auc
 from pipeline.cohort import Cohort
+from pipeline.statistics import auc
 
 
 def test_nearest_neighbour_finds_planted_copies_and_nothing_where_none_are(

@@ -7,7 +7,7 @@ from conftest import rng
 
 from pipeline.audit.paired import paired_figure, patient_risk
 from pipeline.audit.references import ReferenceScores, calibrate
-from pipeline.audit.statistics import auc
+from pipeline.statistics import auc
 
 
 def test_paired_figure_and_risk_are_as_by_hand() -> None:

@@ -128,10 +128,11 @@ def test_plan_table_counts_asked_obtained_and_source() -> None:
     asked = make_plan(GenerateSection(n_cases=6), SCHEME, (), rng())
     by_cell = {(case.wanted["volume"], case.hemisphere): case for case in asked}
     chosen = [by_cell["small", "left"], by_cell["large", "left"]]
-    rows = plan_table(config, SCHEME, chosen, [tumor(10.0)] * 2, [tumor(70.0, "right")] * 3)
-    found = {(r["volume"], r["hemisphere"]): (r["asked"], r["obtained"], r["source"]) for r in rows}
-    assert found.pop(("small", "left")) == (1, 2, 0)
-    assert found.pop(("large", "left")) == (1, 0, 0)
-    assert found.pop(("large", "right")) == (0, 0, 3)
-    assert set(found.values()) == {(0, 0, 0)}
+    seen = [tumor(10.0), None]
+    rows = plan_table(config, SCHEME, chosen, [tumor(10.0)] * 2, seen, [tumor(70.0, "right")] * 3)
+    found = {(r["volume"], r["hemisphere"]): (r["asked"], r["obtained"], r["seen"], r["source"]) for r in rows}
+    assert found.pop(("small", "left")) == (1, 2, 1, 0)
+    assert found.pop(("large", "left")) == (1, 0, 0, 0)
+    assert found.pop(("large", "right")) == (0, 0, 0, 3)
+    assert set(found.values()) == {(0, 0, 0, 0)}
     assert cell_of(tumor(10.0), config) == ("small", "left")

@@ -9,8 +9,8 @@ from audit_builders import N_MEMBERS, read_images, reference_of, release_of
 from numpy.typing import NDArray
 
 from pipeline.audit import reconstruction, stage
-from pipeline.audit.statistics import auc
 from pipeline.cohort import Case, Cohort
+from pipeline.statistics import auc
 
 
 def memory_of(cases: Sequence[Case], cohort: Cohort) -> dict[bytes, NDArray[np.float32]]:

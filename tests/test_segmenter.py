@@ -10,12 +10,12 @@ from pipeline.cohort import Case, CaseData, digest_tree, open_cohort, write_case
 from pipeline.config import RunConfig
 from pipeline.errors import DataError
 from pipeline.evaluate import stage, trainings
-from pipeline.evaluate.arms import ArmSampler, ScanPool, choose_real_cases, fit_window, make_arm
-from pipeline.evaluate.augmentation import augment
-from pipeline.evaluate.segmenter import SegmenterPlan, learning_rate, predict_case, train_segmenter
 from pipeline.labels import MODALITIES, LabelScheme
 from pipeline.runner import StageContext
 from pipeline.seeds import numpy_stream, torch_stream
+from pipeline.segmentation.arms import ArmSampler, ScanPool, choose_real_cases, fit_window, make_arm
+from pipeline.segmentation.augmentation import augment
+from pipeline.segmentation.segmenter import SegmenterPlan, learning_rate, predict_case, train_segmenter
 
 SHAPE = (18, 16, 6)
 SPLITS = ("train", "train", "train", "train", "val", "test", "test", "test")
@@ -197,7 +197,7 @@ def test_augmentation_keeps_shapes_range_and_background(spatial):
 
 
 def test_background_stays_where_nothing_moves(monkeypatch):
-    from pipeline.evaluate import augmentation
+    from pipeline.segmentation import augmentation
 
     for name in ("FLIP_PROBABILITY", "ROTATION_PROBABILITY", "SCALE_PROBABILITY"):
         monkeypatch.setattr(augmentation, name, 0.0)
@@ -236,7 +236,7 @@ def test_the_step_size_falls_along_half_a_cosine(config):
 
 
 def test_a_killed_training_ends_with_the_same_weights(monkeypatch, tmp_path, config, real, synthetic):
-    from pipeline.evaluate import segmenter
+    from pipeline.segmentation import segmenter
 
     plan, scans = plan_of(config, real, synthetic), ScanPool(real.modalities)
     assert plan.validation_steps == (2, 4)
@@ -261,7 +261,7 @@ def test_a_killed_training_ends_with_the_same_weights(monkeypatch, tmp_path, con
 
 
 def test_the_best_weights_on_val_are_kept(monkeypatch, tmp_path, config, real, synthetic):
-    from pipeline.evaluate import segmenter
+    from pipeline.segmentation import segmenter
 
     answers, seen = iter([0.6, 0.4]), []
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.audit.figures import roc_points
-from pipeline.audit.statistics import (
+from pipeline.statistics import (
     FPR_LEVELS,
     auc,
     auc_estimate,

@@ -7,9 +7,9 @@ import pytest
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
 from pipeline.audit.paired import PairedFigure
-from pipeline.audit.statistics import Estimate
 from pipeline.audit.verdict import AttackFigure, _find_copy_gaps, decide
 from pipeline.config import AuditSection
+from pipeline.statistics import Estimate
 
 POLICY = AuditSection()
 CLEAN_COPIES = CopyFinding(0, 1.0, 1.0, 0.0, 0.9)

@@ -14,12 +14,12 @@ from pipeline.audit.copies import construct_copy
 from pipeline.audit.embedding import read_case
 from pipeline.audit.nearest_neighbour import nearest_neighbour
 from pipeline.audit.reconstruction import reconstruction
-from pipeline.audit.statistics import auc, permutation_aucs, permutation_p
 from pipeline.audit.targets import Persons, Reference, Release, Targets, score_persons, unlabelled
 from pipeline.cohort import INTENSITY_MAX, Case, CaseData, write_case
 from pipeline.config import AuditSection
 from pipeline.scratch import temporary_folder
 from pipeline.seeds import numpy_stream
+from pipeline.statistics import auc, permutation_aucs, permutation_p
 from pipeline.train.data import one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
 

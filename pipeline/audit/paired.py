@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.references import ReferenceScores, calibrate
-from pipeline.audit.statistics import Estimate, auc
+from pipeline.statistics import Estimate, auc
 
 MIN_PAIRS_TO_RESAMPLE = 4
 

@@ -24,7 +24,16 @@ from pipeline.audit.copies import CopyFinding, find_copies
 from pipeline.audit.figures import save_roc
 from pipeline.audit.paired import PairedFigure, paired_figure, patient_risk
 from pipeline.audit.references import ReferenceScores, score_with_references, untouched_scores
-from pipeline.audit.statistics import (
+from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons, unlabelled
+from pipeline.audit.verdict import AttackFigure, Verdict, decide
+from pipeline.cohort import digest_file, digest_of, digest_tree, open_cohort, write_json
+from pipeline.config import AuditSection
+from pipeline.errors import DataError
+from pipeline.parallel import training_device
+from pipeline.runner import StageContext
+from pipeline.scratch import SCRATCH, temporary_files_in
+from pipeline.seeds import numpy_stream
+from pipeline.statistics import (
     FPR_LEVELS,
     auc,
     auc_estimate,
@@ -35,15 +44,6 @@ from pipeline.audit.statistics import (
     smallest_detectable_auc,
     tpr_at_fpr,
 )
-from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons, unlabelled
-from pipeline.audit.verdict import AttackFigure, Verdict, decide
-from pipeline.cohort import digest_file, digest_of, digest_tree, open_cohort, write_json
-from pipeline.config import AuditSection
-from pipeline.errors import DataError
-from pipeline.parallel import training_device
-from pipeline.runner import StageContext
-from pipeline.scratch import SCRATCH, temporary_files_in
-from pipeline.seeds import numpy_stream
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
 ATTACKS: dict[str, Attack] = {nn.NAME: nn.nearest_neighbour, rec.NAME: rec.reconstruction}

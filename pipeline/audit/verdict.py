@@ -8,8 +8,8 @@ from scipy import stats
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
 from pipeline.audit.paired import PairedFigure
-from pipeline.audit.statistics import Estimate, holm
 from pipeline.config import AuditSection
+from pipeline.statistics import Estimate, holm
 
 MIN_COPY_RECALL = 0.95
 MAX_FALSE_ALARMS = 0.05

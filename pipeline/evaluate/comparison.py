@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.evaluate.metrics import IS_BETTER_HIGHER, METRIC_TITLES, METRICS
 from pipeline.labels import REGION_TITLES
+from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES, METRICS
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]

@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 
 from pipeline.cohort import Case
 from pipeline.evaluate.comparison import Comparison, FloatArray, Summary, is_significant
-from pipeline.evaluate.metrics import METRICS
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
+from pipeline.segmentation.metrics import METRICS
 
 DOTS_PER_INCH = 110
 BASELINE_COLOUR, ARM_COLOUR, FAINT = "black", "#0072B2", "0.65"

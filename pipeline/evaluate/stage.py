@@ -20,12 +20,12 @@ from pipeline.evaluate.comparison import (
     summarise,
     table_of,
 )
-from pipeline.evaluate.metrics import DEFINITIONS, METRICS, PRESENT_METRIC
 from pipeline.evaluate.pictures import ArmDots, PicturedCase, draw_arms, draw_gain, draw_segmentations
 from pipeline.evaluate.trainings import PICTURED_FILE, Experiment, TrainingResult, open_experiment, train_all
 from pipeline.figures import tumor_centre
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
+from pipeline.segmentation.metrics import DEFINITIONS, METRICS, PRESENT_METRIC
 
 # The arm that the verdict is about, where it is trained.
 MAIN_ARM: ArmName = "real-syn-aug"

@@ -11,15 +11,15 @@ import numpy as np
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import ComputeSection, EvaluateSection
 from pipeline.errors import DataError
-from pipeline.evaluate.arms import Arm, ScanPool, Window, choose_real_cases, fit_window, make_arm
 from pipeline.evaluate.comparison import Score
-from pipeline.evaluate.metrics import score_patient
-from pipeline.evaluate.segmenter import SIZE_MULTIPLE, SegmenterPlan, predict_case, train_segmenter
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
+from pipeline.segmentation.arms import Arm, ScanPool, Window, choose_real_cases, fit_window, make_arm
+from pipeline.segmentation.metrics import score_patient
+from pipeline.segmentation.segmenter import SIZE_MULTIPLE, SegmenterPlan, predict_case, train_segmenter
 
 MAX_PICTURED = 4
 SCORES_FILE, PICTURED_FILE = "scores.json", "pictured.npy"

@@ -189,17 +189,20 @@ def plan_table(
     scheme: LabelScheme,
     asked: Sequence[AskedCase],
     obtained: Sequence[TumorAttributes],
+    seen: Sequence[TumorAttributes | None],
     source: Iterable[TumorAttributes],
 ) -> list[dict[str, object]]:
-    """Return a row for each cell: what was asked for, obtained on the label maps, and the real cohort's own count."""
+    """Return a row for each cell: asked for, obtained on the label maps, seen by the judge, the real cohort's own."""
     n_asked = Counter(tuple(case.wanted[name] for name in config.strata) for case in asked)
     n_obtained = Counter(cell_of(tumor, config) for tumor in obtained)
+    n_seen = Counter(cell_of(tumor, config) for tumor in seen if tumor is not None)
     n_source = Counter(cell_of(tumor, config) for tumor in source)
     return [
         {
             **dict(zip(config.strata, cell, strict=True)),
             "asked": n_asked[cell],
             "obtained": n_obtained[cell],
+            "seen": n_seen[cell],
             "source": n_source[cell],
         }
         for cell in list_cells(config, scheme)

@@ -1,5 +1,6 @@
 """Stage generate: plan, label maps, scans, the synthetic cohort."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.attributes import TumorAttributes, describe_tumor
-from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files, write_tsv
+from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files, write_json, write_tsv
 from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import CaseError, ConfigError
 from pipeline.figures import case_picture, save_picture
 from pipeline.generate.atlas import atlas_labels
+from pipeline.generate.judge import train_judge
+from pipeline.generate.measures import measure_draws, measure_fidelity, measure_realism
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase, make_plan, plan_table
 from pipeline.generate.recombine import Donor, choose_persons, recombine, tumor_ml
@@ -21,7 +24,7 @@ from pipeline.labels import LabelScheme
 from pipeline.parallel import iterate_cases, training_device
 from pipeline.progress import progress
 from pipeline.runner import StageContext
-from pipeline.seeds import numpy_stream, torch_stream
+from pipeline.seeds import derive_seed, numpy_stream, torch_stream
 from pipeline.train.generator import Generator
 from pipeline.train.weights import load_generator
 from pipeline.volumes import Grid
@@ -57,14 +60,31 @@ def run(context: StageContext) -> dict[str, Any]:
         generator, cohort, cohort.split("train"), config, context.config.compute, context.seed, context.out
     )
     asked = plan_cohort(cohort, cohort.split("train"), config, context.seed)
-    table = plan_table(config, cohort.scheme, asked, rows, map(_attributes, cohort.cases))
+    synthetic = open_cohort(context.out)
+    judge = train_judge(
+        cohort, config.judge, context.config.compute, derive_seed(context.seed, "judge"), context.out / "judge"
+    )
+    fidelity, seen = measure_fidelity(judge, synthetic.cases, cohort.patients("test"))
+    realism = measure_realism(judge, synthetic, cohort, config.two_sample_steps, derive_seed(context.seed, "realism"))
+    between_draws = measure_draws(generator, synthetic.cases, cohort.scheme, context.seed)
+    measured = {"fidelity": fidelity, "realism": realism, "likeness_between_draws": between_draws}
+    write_json(context.out / "realism.json", measured)
+    # The judge was trained on members: nothing of it stays beside what may be shared.
+    shutil.rmtree(context.out / "judge")
+    table = plan_table(config, cohort.scheme, asked, rows, seen, map(_attributes, cohort.cases))
     write_tsv(context.out / "plan.tsv", table)
-    (context.out / ".bidsignore").write_text("done.json\nplan.tsv\nfigures\n", encoding="utf-8")
+    (context.out / ".bidsignore").write_text("done.json\nplan.tsv\nrealism.json\nfigures\n", encoding="utf-8")
     for number in range(min(N_PICTURES, config.n_cases)):
         context.tracker.image("cases", f"figures/sub-{subject_name(number + 1)}.png", number)
     context.tracker.table("plan", table)
     met = sum(a.is_met_by(b, config) for a, b in zip(asked, rows, strict=True))
-    context.tracker.metrics({"cases": float(len(rows)), "plan_met": met / len(rows)})
+    figures = {f"fidelity/{region}": float(scores["synthetic"]) for region, scores in fidelity.items()}
+    figures |= {
+        f"realism/{name}": float(value["synthetic"])
+        for name, value in realism.items()
+        if isinstance(value["synthetic"], float)
+    }
+    context.tracker.metrics({"cases": float(len(rows)), "plan_met": met / len(rows), **figures})
     return {"cases": len(rows), "as_asked": met}
 
 

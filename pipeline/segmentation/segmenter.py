@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.cohort import Case
-from pipeline.config import ComputeSection, EvaluateSection
-from pipeline.evaluate.arms import Arm, ArmSampler, ScanPool, Window, fit_window
-from pipeline.evaluate.augmentation import augment
-from pipeline.evaluate.metrics import dice
+from pipeline.config import ComputeSection, SegmenterSection
 from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.parallel import training_device
 from pipeline.progress import progress
 from pipeline.seeds import derive_seed, numpy_stream, torch_stream
+from pipeline.segmentation.arms import Arm, ArmSampler, ScanPool, Window, fit_window
+from pipeline.segmentation.augmentation import augment
+from pipeline.segmentation.metrics import dice
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import read_scan
 
@@ -49,7 +49,7 @@ class SegmenterPlan:
         Real patients on whom the checkpoint is chosen.
     scheme : LabelScheme
     modalities : tuple of str
-    config : EvaluateSection
+    config : SegmenterSection
     compute : ComputeSection
     window : tuple of slice
         Field of view in training, along x and y.
@@ -61,7 +61,7 @@ class SegmenterPlan:
     val_cases: tuple[Case, ...]
     scheme: LabelScheme
     modalities: tuple[str, ...]
-    config: EvaluateSection
+    config: SegmenterSection
     compute: ComputeSection
     window: Window
     seed: int
@@ -88,6 +88,11 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = SegResNet(spatial_dims=2, init_filters=filters, in_channels=n_modalities, out_channels=n_classes)
 
+    def encode(self, scan: Tensor) -> Tensor:
+        """Return the deepest features of scans (N, modalities, x, y): (N, features, x / 8, y / 8)."""
+        features: Tensor = self.network.encode(_pad(scan))[0]
+        return features
+
     def forward(self, scan: Tensor) -> Tensor:
         """Return logits.
 
@@ -100,10 +105,15 @@ class Segmenter(nn.Module):
         Tensor, (N, classes, x, y), float32
         """
         x, y = scan.shape[2:]
-        if x % SIZE_MULTIPLE or y % SIZE_MULTIPLE:
-            scan = F.pad(scan, (0, -y % SIZE_MULTIPLE, 0, -x % SIZE_MULTIPLE), value=-1.0)
-        logits: Tensor = self.network(scan)
+        logits: Tensor = self.network(_pad(scan))
         return logits[:, :, :x, :y]
+
+
+def _pad(scan: Tensor) -> Tensor:
+    x, y = scan.shape[2:]
+    if x % SIZE_MULTIPLE or y % SIZE_MULTIPLE:
+        return F.pad(scan, (0, -y % SIZE_MULTIPLE, 0, -x % SIZE_MULTIPLE), value=-1.0)
+    return scan
 
 
 class BestSegmenter(nn.Module):
@@ -197,7 +207,7 @@ def draw_batch(plan: SegmenterPlan, sampler: ArmSampler, step: int) -> tuple[Ten
     return augment(scan, labels, plan.arm.augmentation_strength, stream)
 
 
-def learning_rate(config: EvaluateSection, step: int) -> float:
+def learning_rate(config: SegmenterSection, step: int) -> float:
     """Return the step size: half a cosine from the config's down to 0."""
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
 

@@ -1,0 +1,206 @@
+"""What is measured on a synthetic cohort: fidelity to its label maps, realism, diversity; each beside real persons.
+
+Real persons of the val side stand for what is possible: they are as real as those of the train side, and were not
+trained on either. The judge's Dice on test patients is reported beside, and chooses nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.attributes import TumorAttributes, describe_tumor
+from pipeline.cohort import Case, Cohort
+from pipeline.figures import tumor_centre
+from pipeline.generate.judge import Judge
+from pipeline.generate.realism import (
+    frechet_distance,
+    histogram_distances,
+    kernel_distance,
+    spectrum_distance,
+    standardise,
+    structural_likeness,
+    to_components,
+)
+from pipeline.generate.sampling import render_volume, to_intensity
+from pipeline.generate.two_sample import two_sample_auc
+from pipeline.labels import LabelScheme, UInt8Array
+from pipeline.progress import progress
+from pipeline.seeds import derive_seed, numpy_stream, torch_stream
+from pipeline.train.generator import Generator
+
+SLICES_PER_CASE = 12
+# A slice counts if it shows at least this share of what the fullest one shows.
+MIN_SLICE_SHARE = 0.4
+MAX_PAIRS = 60
+MIN_PATIENTS_TWO_SAMPLE = 8
+N_REDRAWN = 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Axial slices of one case.
+
+    Parameters
+    ----------
+    scans : ndarray, (slices, modalities, x, y), float32 in [0, 1000]
+    tissue_maps : ndarray, (slices, x, y), uint8
+    """
+
+    scans: NDArray[np.float32]
+    tissue_maps: UInt8Array
+
+
+def read_sample(case: Case, modalities: Sequence[str]) -> Sample:
+    """Read slices of a case, evenly over its brain."""
+    tissue_map = np.asarray(case.tissue_map())
+    area = ((tissue_map > 0) | (np.asarray(case.tumor_map()) > 0)).sum(axis=(0, 1))
+    inside = np.flatnonzero(area >= MIN_SLICE_SHARE * area.max())
+    chosen = inside[np.linspace(0, len(inside) - 1, SLICES_PER_CASE).round().astype(int)]
+    scans = np.stack([np.asarray(case.image(name))[:, :, chosen] for name in modalities])
+    return Sample(
+        np.ascontiguousarray(np.moveaxis(scans, 3, 0)).astype(np.float32),
+        np.ascontiguousarray(np.moveaxis(tissue_map[:, :, chosen], 2, 0)),
+    )
+
+
+def measure_fidelity(
+    judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case]
+) -> tuple[dict[str, dict[str, Any]], list[TumorAttributes | None]]:
+    """Let the judge look at each synthetic case.
+
+    Returns
+    -------
+    dict
+        By region: mean Dice on synthetic cases against the label map asked for, on real test patients against theirs,
+        and the ratio of both.
+    list of TumorAttributes or None
+        What the judge sees in each synthetic case; None where it sees no tumour.
+    """
+    seen, scores = [], []
+    with progress("judged", len(synthetic) + len(real_test)) as task:
+        for case in synthetic:
+            found = judge.segment(case)
+            scores.append(judge.score(case, found))
+            brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
+            seen.append(describe_tumor(found, brain, case.affine, judge.scheme) if found.any() else None)
+            task.advance()
+        real_scores = []
+        for case in real_test:
+            real_scores.append(judge.score(case, judge.segment(case)))
+            task.advance()
+    regions = {}
+    for region in judge.scheme.regions:
+        synthetic_dice = float(np.mean([score[region] for score in scores]))
+        real_dice = float(np.mean([score[region] for score in real_scores]))
+        ratio = synthetic_dice / real_dice if real_dice > 0 else None
+        regions[region] = {"synthetic": synthetic_dice, "real_test": real_dice, "ratio": ratio}
+    return regions, seen
+
+
+def measure_realism(
+    judge: Judge, synthetic: Cohort, real: Cohort, n_steps: int, seed: int
+) -> dict[str, dict[str, float | list[float] | None]]:
+    """Compare synthetic cases with members, and beside, val patients with members.
+
+    Parameters
+    ----------
+    judge : Judge
+        Gives the features of Frechet and kernel distance.
+    synthetic, real : Cohort
+    n_steps : int
+        Of each network of the two-sample test.
+    seed : int
+
+    Returns
+    -------
+    dict
+        By figure: ``synthetic`` against members, and ``real``, the same of val patients. ``two_sample_auc`` has an
+        interval each, or is None where a side has fewer than eight patients.
+    """
+    modalities = real.modalities
+    stream = numpy_stream(seed, "realism")
+    groups = {
+        "members": [read_sample(case, modalities) for case in real.patients("train")],
+        "real": [read_sample(case, modalities) for case in real.patients("val")],
+        "synthetic": [read_sample(case, modalities) for case in synthetic.cases],
+    }
+    n_slices = min(sum(len(sample.scans) for sample in samples) for samples in groups.values())
+    drawn = {name: _draw(samples, n_slices, stream) for name, samples in groups.items()}
+    features = {name: judge.features(np.stack([scan for scan, _ in slices])) for name, slices in drawn.items()}
+    members, others = features.pop("members"), list(features)
+    standard = dict(zip(("members", *others), standardise(members, *features.values()), strict=True))
+    components = dict(zip(standard, to_components(*standard.values()), strict=True))
+    result: dict[str, dict[str, float | list[float] | None]] = {}
+    for name in ("synthetic", "real"):
+        histograms = histogram_distances(drawn["members"], drawn[name], modalities)
+        figures: dict[str, float | list[float] | None] = {
+            "frechet_distance": frechet_distance(components["members"], components[name]),
+            "kernel_distance": kernel_distance(standard["members"], standard[name]),
+            "histogram_distance": float(np.mean(list(histograms.values()))),
+            "spectrum_distance": spectrum_distance(
+                [scan for scan, _ in drawn["members"]], [scan for scan, _ in drawn[name]]
+            ),
+            "likeness_between_persons": _mean_likeness(groups[name], stream),
+        }
+        n_patients = min(len(groups["members"]), len(groups[name]))
+        estimate = None
+        if n_patients >= MIN_PATIENTS_TWO_SAMPLE:
+            first, second = (
+                [sample.scans for sample in _some(groups[side], n_patients, stream)] for side in ("members", name)
+            )
+            estimate = two_sample_auc(first, second, n_steps, derive_seed(seed, "two-sample", name), judge.device)
+        figures["two_sample_auc"] = None if estimate is None else estimate.value
+        figures["two_sample_auc_ci"] = None if estimate is None else list(estimate.ci)
+        for figure, value in figures.items():
+            result.setdefault(figure, {})[name] = value
+    return result
+
+
+def _draw(
+    samples: Sequence[Sample], n: int, stream: np.random.Generator
+) -> list[tuple[NDArray[np.float32], UInt8Array]]:
+    """Draw n slices, none twice."""
+    slices = [pair for sample in samples for pair in zip(sample.scans, sample.tissue_maps, strict=True)]
+    return [slices[int(index)] for index in stream.permutation(len(slices))[:n]]
+
+
+def _some(samples: Sequence[Sample], n: int, stream: np.random.Generator) -> list[Sample]:
+    return [samples[int(index)] for index in stream.permutation(len(samples))[:n]]
+
+
+def _mean_likeness(samples: Sequence[Sample], stream: np.random.Generator) -> float | None:
+    """Return the mean structural similarity of the middle slices of two persons; None if there is only one."""
+    pairs = list(combinations(range(len(samples)), 2))
+    if not pairs:
+        return None
+    chosen = [pairs[int(index)] for index in stream.permutation(len(pairs))[:MAX_PAIRS]]
+    middle = SLICES_PER_CASE // 2
+    return float(np.mean([structural_likeness(samples[a].scans[middle], samples[b].scans[middle]) for a, b in chosen]))
+
+
+def measure_draws(generator: Generator, synthetic: Sequence[Case], scheme: LabelScheme, seed: int) -> float:
+    """Return the mean structural similarity of two renderings of one label map: 1 if style and noise do nothing.
+
+    Parameters
+    ----------
+    generator : Generator
+    synthetic : sequence of Case
+        The first few give their label maps.
+    scheme : LabelScheme
+    seed : int
+    """
+    values = []
+    for number, case in enumerate(synthetic[:N_REDRAWN]):
+        condition = case.condition(scheme)
+        middle = tumor_centre(np.asarray(case.tumor_map()))[2]
+        draws = []
+        for draw in range(2):
+            scan = render_volume(generator, condition, torch_stream(seed, "redrawn", number, draw))[:, :, :, middle]
+            brain = condition[:, :, middle] > 0
+            draws.append(np.stack([to_intensity(channel, brain) for channel in scan]).astype(np.float32))
+        values.append(structural_likeness(draws[0], draws[1]))
+    return float(np.mean(values))

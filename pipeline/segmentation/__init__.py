@@ -1,0 +1,1 @@
+"""The segmenter that arms of an evaluation train, and the judge of synthetic scans."""

@@ -1,0 +1,115 @@
+"""Measures of a synthetic cohort: as good as real for real scans, bad for wrong labels and for what is no brain."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_toy_cohort
+
+from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
+from pipeline.config import ComputeSection, SegmenterSection
+from pipeline.generate.judge import Judge, train_judge
+from pipeline.generate.measures import (
+    SLICES_PER_CASE,
+    measure_draws,
+    measure_fidelity,
+    measure_realism,
+    read_sample,
+)
+from pipeline.train.generator import Generator, GeneratorConfig
+
+CPU = ComputeSection(accelerator="cpu", workers=1)
+LEARNING = SegmenterSection(steps=80, batch_size=8, filters=8, learning_rate=4e-3, validate_every=40)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    folder = tmp_path_factory.mktemp("real") / "cohort"
+    return open_cohort(write_toy_cohort(folder, {"train": 14, "val": 7, "test": 3}))
+
+
+@pytest.fixture(scope="module")
+def judge(real: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    return train_judge(real, LEARNING, CPU, 1, tmp_path_factory.mktemp("judge"))
+
+
+def change_cohort(real: Cohort, folder: Path, change) -> Cohort:
+    """Write the val and test cases anew, each changed; return them as a cohort."""
+    rows = []
+    for case in (*real.split("val"), *real.split("test")):
+        images = {name: np.array(case.image(name)) for name in real.modalities}
+        data = CaseData(case.subject, images, np.array(case.tissue_map()), np.array(case.tumor_map()), case.affine, {})
+        write_case(folder, change(data))
+        rows.append({"participant_id": f"sub-{case.subject}", "source": "test", "split": "n/a", **case.attributes})
+    write_cohort_files(folder, "changed", real.scheme, rows, "Changed.")
+    return open_cohort(folder)
+
+
+def test_a_sample_is_of_slices_with_brain_that_stay_with_their_tissue(real: Cohort) -> None:
+    sample = read_sample(real.cases[0], real.modalities)
+    assert sample.scans.shape == (SLICES_PER_CASE, 4, *real.shape[:2])
+    assert sample.tissue_maps.shape == (SLICES_PER_CASE, *real.shape[:2])
+    for scan, tissue_map in zip(sample.scans, sample.tissue_maps, strict=True):
+        assert (tissue_map > 0).sum() > 20
+        assert (scan[:, tissue_map > 0] > 0).mean() > 0.9
+
+
+def test_scans_that_show_their_labels_are_found_and_others_are_not(real: Cohort, judge: Judge, tmp_path: Path) -> None:
+    same = change_cohort(real, tmp_path / "same", lambda data: data)
+    regions, seen = measure_fidelity(judge, same.cases, real.patients("test"))
+    assert set(regions) == {"WT", "TC", "ET"}
+    assert regions["WT"]["synthetic"] > 0.6
+    assert regions["WT"]["ratio"] == pytest.approx(regions["WT"]["synthetic"] / regions["WT"]["real_test"])
+    assert len(seen) == len(same.cases)
+    # The tumour on the other side than the label says.
+    moved = change_cohort(real, tmp_path / "moved", lambda data: replace(data, tumor_map=data.tumor_map[::-1].copy()))
+    assert measure_fidelity(judge, moved.cases, real.patients("test"))[0]["WT"]["ratio"] < 0.7
+
+    def without_tumor(data: CaseData) -> CaseData:
+        return replace(data, images={name: np.zeros_like(image) for name, image in data.images.items()})
+
+    empty = change_cohort(real, tmp_path / "empty", without_tumor)
+    regions, seen = measure_fidelity(judge, empty.cases, real.patients("test"))
+    assert regions["WT"]["synthetic"] == 0.0
+    assert seen == [None] * len(empty.cases)
+
+
+def test_real_scans_measure_like_real_scans_and_washed_out_ones_do_not(
+    real: Cohort, judge: Judge, tmp_path: Path
+) -> None:
+    def wash_out(data: CaseData) -> CaseData:
+        stream = np.random.default_rng(1)
+        images = {
+            name: np.where(image > 0, 500 + 0.2 * (image - 500.0) + stream.normal(0, 60, image.shape), 0)
+            for name, image in data.images.items()
+        }
+        return replace(data, images={name: np.clip(image, 0, 1000).astype(np.int16) for name, image in images.items()})
+
+    same = measure_realism(judge, change_cohort(real, tmp_path / "same", lambda data: data), real, 5, 0)
+    washed = measure_realism(judge, change_cohort(real, tmp_path / "washed", wash_out), real, 5, 0)
+    # Features of a judge that has seen fourteen toy brains say less than brightness and spectrum do.
+    for name, factor in (
+        ("frechet_distance", 1),
+        ("kernel_distance", 1),
+        ("histogram_distance", 2),
+        ("spectrum_distance", 2),
+    ):
+        assert washed[name]["synthetic"] > factor * same[name]["synthetic"], name
+        assert washed[name]["real"] == pytest.approx(same[name]["real"])
+    # Seven patients are too few for a classifier by patient.
+    assert same["two_sample_auc"]["real"] is None
+
+
+def test_two_draws_differ_as_far_as_style_and_noise_reach(real: Cohort) -> None:
+    config = GeneratorConfig(
+        dimensions=2, n_classes=7, n_modalities=4, channels=8, levels=2, style_size=4, context_slices=1
+    )
+    generator = Generator(config).eval().requires_grad_(False)
+    differing = measure_draws(generator, real.cases, real.scheme, 1)
+    assert differing < 0.999
+    for block in generator.blocks:
+        block.noise_strength.data.zero_()
+        block.embedding.weight.data[:, config.condition_channels :] = 0
+    generator.stem.weight.data[:, config.condition_channels :] = 0
+    assert measure_draws(generator, real.cases, real.scheme, 1) == pytest.approx(1.0, abs=1e-6)
