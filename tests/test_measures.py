@@ -97,8 +97,14 @@ def test_real_scans_measure_like_real_scans_and_washed_out_ones_do_not(
     ):
         assert washed[name]["synthetic"] > factor * same[name]["synthetic"], name
         assert washed[name]["real"] == pytest.approx(same[name]["real"])
-    # Seven patients are too few for a classifier by patient.
-    assert same["two_sample_auc"]["real"] is None
+    low, high = same["two_sample_auc_ci"]["real"]
+    assert low <= same["two_sample_auc"]["real"] <= high
+
+
+def test_few_patients_are_no_sample_for_a_classifier(judge: Judge, tmp_path: Path) -> None:
+    few = open_cohort(write_toy_cohort(tmp_path / "few", {"train": 4, "val": 2, "test": 1}))
+    measured = measure_realism(judge, few, few, 5, 0)
+    assert measured["two_sample_auc"] == measured["two_sample_auc_ci"] == {"synthetic": None, "real": None}
 
 
 def test_two_draws_differ_as_far_as_style_and_noise_reach(real: Cohort) -> None:

@@ -1,7 +1,7 @@
 """What is measured on a synthetic cohort: fidelity to its label maps, realism, diversity; each beside real persons.
 
-Real persons of the val side stand for what is possible: they are as real as those of the train side, and were not
-trained on either. The judge's Dice on test patients is reported beside, and chooses nothing.
+Real persons of the val and test sides stand for what is possible: they are as real as members, and nothing was trained
+on them. What is measured on them is reported, and chooses nothing.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ def measure_fidelity(
 def measure_realism(
     judge: Judge, synthetic: Cohort, real: Cohort, n_steps: int, seed: int
 ) -> dict[str, dict[str, float | list[float] | None]]:
-    """Compare synthetic cases with members, and beside, val patients with members.
+    """Compare synthetic cases with members, and beside, persons of val and test with members.
 
     Parameters
     ----------
@@ -118,14 +118,14 @@ def measure_realism(
     Returns
     -------
     dict
-        By figure: ``synthetic`` against members, and ``real``, the same of val patients. ``two_sample_auc`` has an
+        By figure: ``synthetic`` against members, and ``real``, the same of other real persons. ``two_sample_auc`` has an
         interval each, or is None where a side has fewer than eight patients.
     """
     modalities = real.modalities
     stream = numpy_stream(seed, "realism")
     groups = {
         "members": [read_sample(case, modalities) for case in real.patients("train")],
-        "real": [read_sample(case, modalities) for case in real.patients("val")],
+        "real": [read_sample(case, modalities) for side in ("val", "test") for case in real.patients(side)],
         "synthetic": [read_sample(case, modalities) for case in synthetic.cases],
     }
     n_slices = min(sum(len(sample.scans) for sample in samples) for samples in groups.values())
