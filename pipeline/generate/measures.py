@@ -118,8 +118,8 @@ def measure_realism(
     Returns
     -------
     dict
-        By figure: ``synthetic`` against members, and ``real``, the same of other real persons. ``two_sample_auc`` has an
-        interval each, or is None where a side has fewer than eight patients.
+        By figure: ``synthetic`` against members, and ``real``, the same of other real persons. ``two_sample_auc`` has
+        an interval each, or is None where a side has fewer than eight patients.
     """
     modalities = real.modalities
     stream = numpy_stream(seed, "realism")
