@@ -109,6 +109,11 @@ class TrainSection(Section):
     channels: PositiveInt = Field(32, description="Generator channels at full resolution.")
     levels: Annotated[int, Field(ge=1, le=6)] = Field(3, description="Halvings of resolution in the generator.")
     style_size: PositiveInt = Field(16, description="Length of the style code.")
+    style: Literal["measured", "random"] = Field(
+        "measured",
+        description="Whether the style code of a training scan begins with its own brightness of tissues and noise, so "
+        "that drawn styles look different, or is drawn like all of it.",
+    )
     context_slices: Annotated[int, Field(ge=0)] = Field(
         1, description="Label slices on each side that a 2D generator sees beside its own."
     )

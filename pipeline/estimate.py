@@ -94,7 +94,7 @@ def _time_training_step(config: RunConfig, scheme: LabelScheme, modalities: tupl
         spatial = config.train.patch_voxels or config.ingest.size_voxels
     n = config.train.batch_size
     condition = torch.zeros(n, plan.generator_config.condition_channels, *spatial)
-    batch = Batch(condition, torch.zeros(n, len(modalities), *spatial))
+    batch = Batch(condition, torch.zeros(n, len(modalities), *spatial), torch.zeros(n, 0))
     return time_steps(plan, batch, 2)
 
 

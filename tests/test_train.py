@@ -20,6 +20,7 @@ from pipeline.train.data import Sampler, one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.monitor import HeldOutMonitor
+from pipeline.train.style import PERSONS_PER_ENTRY
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
 MakeConfig = Callable[..., RunConfig]
@@ -403,3 +404,27 @@ def test_a_loaded_generator_renders_and_asks_for_no_gradient(straight: Path) -> 
     assert not generator.training
     assert not any(p.requires_grad for p in generator.parameters())
     assert generator.config.n_classes == LabelScheme().n_condition_classes
+
+
+def test_a_batch_has_the_style_of_the_person_whose_scan_it_shows(cohort: Cohort) -> None:
+    cases = cohort.split("train")
+    styles = np.arange(len(cases) * 2, dtype=np.float32).reshape(-1, 2)
+    sampler = Sampler(cases, cohort.scheme, cohort.modalities, 2, 1, None, styles)
+    batch = sampler.draw(30, np.random.default_rng(0), flip=False)
+    for scan, style in zip(batch.scan.numpy(), batch.style.numpy(), strict=True):
+        case = cases[int(style[0]) // 2]
+        volume = read_scan(case, cohort.modalities, (slice(None), slice(None), slice(None)))
+        assert (volume == scan[..., None]).all(axis=(0, 1, 2)).any()
+
+
+def test_measured_styles_steer_the_training_where_there_are_persons_enough(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    cohort = open_cohort(write_toy_cohort(tmp_path / "cohort", {"train": 4}))
+    for n_cases in (3, 4):
+        found = {}
+        for style in ("measured", "random"):
+            plan = plan_of(cohort, tiny_config(train={"style": style, "steps": 2}), n_cases=n_cases)
+            train_generator(plan, tmp_path / f"{style}-{n_cases}")
+            found[style] = digest_file(tmp_path / f"{style}-{n_cases}" / WEIGHTS_FILE)
+        assert (found["measured"] != found["random"]) == (n_cases >= PERSONS_PER_ENTRY)

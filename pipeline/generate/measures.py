@@ -102,7 +102,12 @@ def measure_fidelity(
 
 
 def measure_realism(
-    judge: Judge, synthetic: Cohort, real: Cohort, n_steps: int, seed: int
+    judge: Judge,
+    synthetic: Cohort,
+    real: Cohort,
+    n_steps: int,
+    seed: int,
+    sides: Sequence[str] = ("val", "test"),
 ) -> dict[str, dict[str, float | list[float] | None]]:
     """Compare synthetic cases with members, and beside, persons of val and test with members.
 
@@ -114,6 +119,8 @@ def measure_realism(
     n_steps : int
         Of each network of the two-sample test.
     seed : int
+    sides : sequence of str
+        Of the split: other real persons.
 
     Returns
     -------
@@ -125,7 +132,7 @@ def measure_realism(
     stream = numpy_stream(seed, "realism")
     groups = {
         "members": [read_sample(case, modalities) for case in real.patients("train")],
-        "real": [read_sample(case, modalities) for side in ("val", "test") for case in real.patients(side)],
+        "real": [read_sample(case, modalities) for side in sides for case in real.patients(side)],
         "synthetic": [read_sample(case, modalities) for case in synthetic.cases],
     }
     n_slices = min(sum(len(sample.scans) for sample in samples) for samples in groups.values())

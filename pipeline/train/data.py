@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.cohort import INTENSITY_MAX, Case, Int16Array
 from pipeline.labels import LabelScheme, UInt8Array
+from pipeline.train.style import encode_styles, measure_style
 
 TUMOR_SHARE = 0.5
 
@@ -29,10 +30,13 @@ class Batch:
     condition : Tensor, (N, channels, *spatial), float32
         One-hot, see :func:`one_hot_slices`.
     scan : Tensor, (N, modalities, *spatial), float32 in [-1, 1]
+    style : Tensor, (N, entries), float32
+        First entries of the style code of the person whose scan it is, see :mod:`pipeline.train.style`.
     """
 
     condition: Tensor
     scan: Tensor
+    style: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Sampler:
     context_slices : int
     patch_voxels : tuple of int or None
         3D only; None takes whole volumes.
+    styles : ndarray, (cases, entries), float32, optional
+        Style code of each case; none if not given.
     """
 
     def __init__(
@@ -89,7 +95,9 @@ class Sampler:
         dimensions: int,
         context_slices: int,
         patch_voxels: tuple[int, int, int] | None,
+        styles: NDArray[np.float32] | None = None,
     ) -> None:
+        self._styles = np.zeros((len(cases), 0), np.float32) if styles is None else styles
         self._cases = [OpenCase.open(case, modalities) for case in cases]
         self._scheme = scheme
         self._dimensions, self._context, self._patch = dimensions, context_slices, patch_voxels
@@ -111,7 +119,7 @@ class Sampler:
         flip : bool
             Mirror left and right in half of the samples.
         """
-        conditions, scans = [], []
+        conditions, scans, styles = [], [], []
         for _ in range(batch_size):
             index = int(stream.integers(len(self._cases)))
             slices = self._tumor_slices if stream.random() < TUMOR_SHARE else self._brain_slices
@@ -121,7 +129,9 @@ class Sampler:
                 condition, scan = condition[:, ::-1], scan[:, ::-1]
             conditions.append(np.ascontiguousarray(condition))
             scans.append(np.ascontiguousarray(scan))
-        return Batch(torch.from_numpy(np.stack(conditions)), torch.from_numpy(np.stack(scans)))
+            styles.append(self._styles[index])
+        stacked = (torch.from_numpy(np.stack(arrays)) for arrays in (conditions, scans, styles))
+        return Batch(*stacked)
 
     def _cut(
         self, case: OpenCase, centre: int, stream: np.random.Generator
@@ -145,6 +155,16 @@ class Sampler:
         labels = np.pad(labels, ((0, 0), (0, 0), (max(-first, 0), max(last - n_slices, 0))))
         code: NDArray[np.float32] = one_hot_slices(labels, self._scheme.n_condition_classes, self._context)[0]
         return code
+
+
+def style_codes(cases: Sequence[Case], modalities: Sequence[str], n_most: int) -> NDArray[np.float32]:
+    """Return the style code of each case, fitted on all of them: (cases, entries), float32."""
+    figures = []
+    for case in cases:
+        opened = OpenCase.open(case, modalities)
+        figures.append(measure_style(opened.images, np.asarray(opened.tissue_map)))
+    codes = encode_styles(np.stack(figures), len({case.person for case in cases}), n_most)
+    return codes.astype(np.float32)
 
 
 def read_scan(case: Case, modalities: Sequence[str], where: Where) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """The training loop: reads top to bottom, goes on from its last checkpoint, ends bit-identical on a CPU."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from pipeline.progress import progress
 from pipeline.seeds import derive_seed, numpy_stream, torch_stream
 from pipeline.train.augmentation import DiffAugment
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.train.data import Batch, Sampler
+from pipeline.train.data import Batch, Sampler, style_codes
 from pipeline.train.discriminator import TwoScaleDiscriminator
 from pipeline.train.generator import Generator, GeneratorConfig
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
+from pipeline.train.style import BLUR
 from pipeline.train.weights import save_generator
 
 ADAM_BETAS = (0.0, 0.9)
@@ -102,7 +104,13 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
     players = _Players(plan, fabric)
     step = load_checkpoint(folder / "checkpoints", players.networks, players.optimizers)
     sampler = Sampler(
-        plan.cases, plan.scheme, plan.modalities, config.dimensions, config.context_slices, config.patch_voxels
+        plan.cases,
+        plan.scheme,
+        plan.modalities,
+        config.dimensions,
+        config.context_slices,
+        config.patch_voxels,
+        style_codes(plan.cases, plan.modalities, config.style_size) if config.style == "measured" else None,
     )
     flip = "flip" in config.augmentation
     losses = _Mean()
@@ -179,6 +187,11 @@ class _Players:
         spatial = tuple(real.shape[2:])
         stream = torch_stream(plan.seed, "noise", step)
         style, noise = draw_inputs(self.generator, len(real), spatial, stream, fabric.device)
+        n_entries = batch.style.shape[1]
+        if n_entries:
+            # Blurred, so that the code of a person is no name.
+            measured = math.sqrt(1 - BLUR) * batch.style.to(fabric.device) + math.sqrt(BLUR) * style[:, :n_entries]
+            style = torch.cat([measured, style[:, n_entries:]], dim=1)
         augment_stream = torch_stream(plan.seed, "augment", step)
         augment = DiffAugment(plan.config.augmentation, len(real), spatial, augment_stream, fabric.device)
 
