@@ -26,6 +26,8 @@ from pipeline.generate.stage import generate_cohort
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator
 
+# As many as a judge of phantoms needs until its Dice on val no longer rises: a poor one tells arms apart poorly.
+JUDGE_STEPS = 1500
 ARMS: dict[str, dict[str, Any]] = {
     "base": {},
     "random style": {"style": "random"},
@@ -70,7 +72,8 @@ def main() -> None:
     cohort = open_cohort(arguments.run / "cohort")
     lines = []
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:
-        judge = train_judge(cohort, config.generate.judge, config.compute, 7, Path(scratch, "judge"))
+        section = config.generate.judge.model_copy(update={"steps": JUDGE_STEPS})
+        judge = train_judge(cohort, section, config.compute, 0, Path(scratch, "judge"))
         reference = {
             r: s["real_test"]
             for r, s in measure_fidelity(judge, cohort.patients("val"), cohort.patients("val"))[0].items()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError
 
@@ -89,6 +89,12 @@ class IngestSection(Section):
     phantom_spacing_mm: Annotated[float, Field(ge=1.0, le=6.0)] = Field(
         2.0, description="Spacing at which phantoms are made, mm."
     )
+
+    @field_validator("source", "key_file", "split_file", "brain_weights", mode="before")
+    @classmethod
+    def _home(cls, value: object) -> object:
+        """Take ``~`` for the home folder: a shell does not, behind ``--set key=``."""
+        return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -373,7 +379,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     content = {name: {} if section is None else section for name, section in content.items()}
     for override in overrides:
         _apply_override(content, override)
-    return parse_config(content, str(path))
+    return parse_config(content, f"{path} with --set" if overrides else str(path))
 
 
 def parse_config(content: Mapping[str, Any], origin: str) -> RunConfig:
@@ -381,7 +387,7 @@ def parse_config(content: Mapping[str, Any], origin: str) -> RunConfig:
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        problems = [_describe_problem(dict(item)) for item in error.errors()]
+        problems = [describe_problem(dict(item), RunConfig) for item in error.errors()]
         raise ConfigError(f"{origin}: " + "\n".join(problems)) from error
 
 
@@ -459,11 +465,20 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not YAML; put it in quotes") from error
 
 
-def _describe_problem(problem: dict[str, Any]) -> str:
+def describe_problem(problem: dict[str, Any], model: type[BaseModel]) -> str:
+    """Return one of pydantic's complaints in words: where, what, and the nearest key to an unknown one.
+
+    Parameters
+    ----------
+    problem : dict
+        As ``ValidationError.errors()`` lists them.
+    model : type
+        What was validated.
+    """
     location = [str(part) for part in problem["loc"]]
-    path = ".".join(location) or "config"
+    path = ".".join(location) or model.__name__.lower().replace("runconfig", "config")
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(location[:-1], model)
         nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean `{nearest[0]}`?" if nearest else f"known keys: {', '.join(known)}"
         return f"{path}: unknown key; {hint}"
@@ -472,8 +487,8 @@ def _describe_problem(problem: dict[str, Any]) -> str:
     return f"{path}: {problem['msg']}; got {problem['input']!r}"
 
 
-def _known_keys(location: Sequence[str]) -> list[str]:
-    model: Any = RunConfig
+def _known_keys(location: Sequence[str], outermost: type[BaseModel]) -> list[str]:
+    model: Any = outermost
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field else None

@@ -4,6 +4,9 @@ A message says what is wrong; what was expected and what was got; what to do. It
 identifier: cases are named by pseudonym or by their running number in the source.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SynthcohortError(Exception):
     """Base of all errors that synthcohort raises on purpose."""
@@ -35,3 +38,26 @@ class GateRefused(SynthcohortError):
     """The privacy gate refused to write a release."""
 
     exit_code = 4
+
+
+@contextmanager
+def named_file(key: str) -> Iterator[None]:
+    """Turn what the system says of a file that the user named into an error in words.
+
+    Parameters
+    ----------
+    key : str
+        What names it, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If the file may not or cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise ConfigError(
+            f"{key}: cannot be read ({reason}); expected a file of yours; check its permissions"
+        ) from error

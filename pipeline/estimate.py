@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from pipeline.config import RunConfig
-from pipeline.ingest.fingerprint import list_source
-from pipeline.ingest.manifest import load_manifest
+from pipeline.ingest.dicom import discover_dicom
+from pipeline.ingest.discover import discover_nifti
+from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.labels import LabelScheme
 from pipeline.layout import FOLDERS, STAGES, read_done
 from pipeline.runner import plan_stages, select_stages
@@ -36,7 +37,8 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
     plans = plan_stages(config, run_dir)
     selected = select_stages(first, last)
     manifest = load_manifest(config.ingest.manifest)
-    n_cases = _count_cases(config, len(manifest.modalities) + 1)
+    done = read_done(run_dir / FOLDERS["ingest"]) if plans["ingest"].holds else None
+    n_cases = done["summary"]["cases"] if done else _count_cases(config, manifest)
     seconds = _estimate_seconds(config, n_cases, manifest.scheme, manifest.modalities)
     sizes = _estimate_megabytes(config, n_cases, len(manifest.modalities))
     lines, total = [], 0.0
@@ -58,7 +60,7 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
 def _what(stage: str, config: RunConfig, n_cases: int) -> str:
     segmenter = config.evaluate
     return {
-        "ingest": f"about {n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
+        "ingest": f"{n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases",
         "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, 2 attacks",
@@ -106,10 +108,12 @@ def _estimate_megabytes(config: RunConfig, n_cases: int, n_modalities: int) -> d
     return sizes
 
 
-def _count_cases(config: RunConfig, files_per_case: int) -> int:
+def _count_cases(config: RunConfig, manifest: Manifest) -> int:
+    """Return how many cases the manifest finds in the source, whether or not they can be used."""
     if config.ingest.source == "phantom":
         return config.ingest.phantom_cases
-    return max(1, len(list_source(Path(config.ingest.source))) // files_per_case)
+    discover = discover_dicom if manifest.format == "dicom" else discover_nifti
+    return len(discover(Path(config.ingest.source), manifest))
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -154,7 +155,9 @@ def _end_with_owner() -> None:
 @contextmanager
 def _backend(compute: ComputeSection, n_workers: int) -> Iterator[None]:
     if compute.scheduler == "local":
-        with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+        with warnings.catch_warnings(), parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+            # A worker whose memory has grown is replaced, and nothing is lost: no news for a user.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             yield
         return
     try:

@@ -130,6 +130,11 @@ def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
             f"<p>{summary['same_person_pairs']} pairs of subjects look like one person under two identifiers; they "
             "share a side of the split. The quality page lists them.</p>"
         )
+    if summary.get("source_files_not_readable"):
+        text += (
+            f"<p><b>{summary['source_files_not_readable']} files or folders of the source may not be read</b>: cases "
+            "in them are missing here, or incomplete.</p>"
+        )
     quarantined = read_tsv(folder / "quarantine.tsv")
     rows = [(row["case_number"], row["reason"]) for row in quarantined]
     table = make_table(("case in the source", "why it is not used"), rows) if rows else ""

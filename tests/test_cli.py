@@ -165,7 +165,7 @@ def test_a_dry_run_shows_the_six_stages_and_writes_nothing(synthcohort, config_f
     lines = out.splitlines()
     assert [line.split()[0] for line in lines[:6]] == list(STAGES)
     assert all("would run" in line for line in lines[:6])
-    assert "about 10 cases to 24x24x24 voxels" in lines[0]
+    assert "10 cases to 24x24x24 voxels" in lines[0]
     assert sorted(tmp_path.rglob("*")) == before
     code, out, _ = synthcohort("run", config_file, "--dry-run", "--until", "train")
     assert [line.split(maxsplit=1)[1] for line in out.splitlines()[2:6]] == ["not asked for"] * 4
@@ -176,8 +176,11 @@ def test_a_dry_run_of_a_folder_makes_no_pseudonym_key_but_a_run_does(synthcohort
     source = write_source(tmp_path / "scans", 3)
     options = ("--set", f"ingest.source={source}", "--set", "ingest.manifest=brats2021", "--out", tmp_path / "run")
     code, out, _ = synthcohort("run", config_file, "--dry-run", *options)
-    assert (code, "would run" in out) == (0, True)
+    assert (code, "would run: 3 cases to" in out) == (0, True)
     assert not (tmp_path / "home").exists()
+    # What the manifest does not find is better known now than at night.
+    mixed_up = synthcohort("run", config_file, "--dry-run", *options, "--set", "ingest.manifest=dicom")
+    assert (mixed_up[0], "no DICOM file" in mixed_up[2]) == (3, True)
     synthcohort("ingest", config_file, *options)
     assert (tmp_path / "home" / "synthcohort" / "pseudonym.key").stat().st_size == 32
 
@@ -205,6 +208,14 @@ def test_the_status_of_a_run_tells_finished_begun_and_not_begun(synthcohort, tmp
     assert lines["ingest"] == "finished 2024-05-01 in 12 s: cases 12, share 0.123"
     assert lines["train"] == "cut off or running, checkpoint at step 200"
     assert lines["generate"] == "not begun"
+    journal = tmp_path / "journal.jsonl"
+    events = [{"event": "stage_start"}, {"event": "stage_end", "status": "failed"}]
+    journal.write_text("".join(json.dumps({"time": 1, "stage": "train", **event}) + "\n" for event in events))
+    found = synthcohort("status", tmp_path)[1]
+    assert "failed; what it found so far is in .model.partial, checkpoint at step 200" in found
+    with journal.open("a") as file:
+        file.write(json.dumps({"time": 2, "stage": "train", "event": "stage_resumed"}) + "\n")
+    assert "cut off or running" in synthcohort("status", tmp_path)[1]
 
 
 def test_verify_of_a_folder_that_is_no_release_is_exit_code_3(synthcohort, tmp_path):

@@ -1,7 +1,10 @@
 """The ingest stage on whole cases of generated sources: what comes out, and how a data set may be laid out."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +13,11 @@ from conftest import SOURCE_SHAPE, toy_brain, write_source
 from ingest_builders import KEY, file_of, ingest, subject_of
 
 from pipeline.cohort import digest_tree, open_cohort, read_tsv
+from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.ingest.files import count_unreadable
 from pipeline.ingest.pseudonym import pseudonym
+from pipeline.layout import read_done
 from pipeline.volumes import Grid, Volume, save_volume
 
 SPACING_MM = 8.0
@@ -135,14 +141,47 @@ def test_a_second_call_skips_the_stage_when_the_default_key_was_made_by_the_firs
         (lambda source: write_source(source, 1), {"manifest": "brats21"}, ConfigError, "brats2018, brats2021"),
         (lambda source: write_source(source, 1), {"split_file": "absent.tsv"}, ConfigError, "ingest.split_file"),
         (lambda source: write_source(source, 1), {"key_file": "absent.key"}, ConfigError, "ingest.key_file"),
+        (lambda source: write_source(source, 1), {"key_file": str(Path.cwd())}, ConfigError, "key_file: a folder"),
     ],
-    ids=["missing", "empty", "a file", "other names", "no dicom", "no manifest", "no split file", "no key file"],
+    ids=["missing", "empty", "a file", "other names", "no dicom", "no manifest", "no split file", "no key", "a folder"],
 )
 def test_a_source_that_cannot_be_read_is_refused_in_words(tmp_path, prepare, settings, error, words):
     prepare(tmp_path / "source")
     with pytest.raises(error, match=words):
         ingest(tmp_path / "source", tmp_path / "run", **settings)
     assert not (tmp_path / "run" / "cohort").exists()
+
+
+@pytest.mark.parametrize("key", ["key_file", "manifest"])
+def test_a_named_file_that_may_not_be_read_is_an_error_in_words(tmp_path, monkeypatch, key):
+    write_source(tmp_path / "source", 1)
+    path = tmp_path / "closed"
+    path.write_bytes(b"secret secret secret")
+    for name in ("read_bytes", "read_text", "open"):
+        real = getattr(Path, name)
+
+        def refuse(self, *rest, real=real, **options):
+            if self == path:
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+            return real(self, *rest, **options)
+
+        monkeypatch.setattr(Path, name, refuse)
+    with pytest.raises(ConfigError, match=f"ingest.{key}: cannot be read .permission denied."):
+        ingest(tmp_path / "source", tmp_path / "run", **{key: str(path)})
+
+
+def test_a_source_below_home_may_be_named_with_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    section = IngestSection(source="~/scans", key_file="~/key")
+    assert (section.source, section.key_file) == (str(tmp_path / "scans"), tmp_path / "key")
+
+
+def test_what_of_the_source_may_not_be_read_is_in_summary_and_report(good, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("_t1.nii.gz"))
+    assert count_unreadable(good.source) == 8
+    cohort = ingest(good.source, tmp_path / "run")
+    assert read_done(cohort)["summary"]["source_files_not_readable"] == 8
+    assert "8 files or folders of the source may not be read" in (tmp_path / "run" / "report.html").read_text()
 
 
 # Other ways to lay out a data set -------------------------------------------------------------------------------------

@@ -317,7 +317,10 @@ def assign_series(study: Sequence[Series], manifest: Manifest) -> Assignment:
     labels = files.get("tumor", ())
     tumor_on = manifest.tumor_on or uids.get(drawn_on, "")
     if problems:
-        problem = f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest"
+        problem = (
+            f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest, or leave the "
+            "study out if it has none"
+        )
     elif drawn_on and not tumor_on and not manifest.prepared.coregistered:
         problem = (
             "labels drawn on a series that no rule takes; expected one of the modalities; correct the series rules, or "

@@ -64,8 +64,8 @@ def convert_series(files: Sequence[Path]) -> Volume:
         volumes = sorted(target.glob("*.nii"))
         if result.returncode not in (0, 8) or len(volumes) != 1:
             raise CaseError(
-                f"DICOM series gives {len(volumes)} volumes (dcm2niix exit code {result.returncode}); expected one; "
-                "check that the series is a whole, plain MR volume"
+                f"DICOM series of {len(files)} files gives {len(volumes)} volumes (dcm2niix exit code "
+                f"{result.returncode}); expected one; an image may be damaged or missing: export the series anew"
             )
         volume = load_volume(volumes[0])
         # The file goes with the folder: what was memory-mapped has to be read now.

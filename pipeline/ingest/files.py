@@ -46,6 +46,15 @@ def check_readable(files: Iterable[Path]) -> None:
             raise_if_lost(error)
 
 
+def count_unreadable(root: Path) -> int:
+    """Return how many files and folders below a folder may not be read."""
+    closed: list[OSError] = []
+    n_closed = 0
+    for folder, _, names in os.walk(root, onerror=closed.append):
+        n_closed += sum(not os.access(Path(folder) / name, os.R_OK) for name in names if (Path(folder) / name).exists())
+    return n_closed + len(closed)
+
+
 def walk_files(root: Path) -> list[Path]:
     """Return all files below a folder, sorted; what may not be looked into is counted and said, not named.
 

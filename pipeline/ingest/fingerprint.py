@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import IngestSection
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_file
 from pipeline.ingest.files import raise_if_lost
 from pipeline.ingest.manifest import manifest_path
 from pipeline.ingest.pseudonym import key_digest
@@ -20,13 +20,16 @@ def source_fingerprint(config: IngestSection) -> dict[str, Any]:
     ConfigError
         If the source folder, the manifest, the split file, the weights or the key file is missing.
     """
-    content: dict[str, Any] = {"manifest": digest_file(manifest_path(config.manifest))}
+    with named_file("ingest.manifest"):
+        content: dict[str, Any] = {"manifest": digest_file(manifest_path(config.manifest))}
     if config.split_file is not None:
         if not config.split_file.is_file():
             raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
-        content["split_file"] = digest_file(config.split_file)
+        with named_file("ingest.split_file"):
+            content["split_file"] = digest_file(config.split_file)
     if config.brain_weights is not None:
-        content["brain_weights"] = _digest_weights(config.brain_weights)
+        with named_file("ingest.brain_weights"):
+            content["brain_weights"] = _digest_weights(config.brain_weights)
     content["key"] = key_digest(config)
     if config.source != "phantom":
         content["files"] = list_source(Path(config.source))

@@ -60,7 +60,8 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
             if not volume.same_grid(reference):
                 raise CaseError(
                     f"{name} on another grid than the first modality; expected one grid, as `prepared: resampled` "
-                    "says; resample the scans, or correct the manifest"
+                    "says; resample the scans, correct the manifest, or "
+                    "export the series anew if images are missing"
                 )
     tumor, drawn_on = place_on_scan(read_tumor(case, manifest, images), images, case.tumor_on or manifest.tumor_on)
     if not tumor.array.any():
@@ -75,7 +76,10 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
 
 def _read_image(case: SourceCase, manifest: Manifest, name: str) -> Volume:
     if manifest.format == "dicom":
-        return to_ras(convert_series(case.files[name]))
+        try:
+            return to_ras(convert_series(case.files[name]))
+        except CaseError as error:
+            raise CaseError(f"{name}: {error}") from error
     return to_ras(load_volume(case.files[name][0], manifest.images[name].volume))
 
 

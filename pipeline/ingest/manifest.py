@@ -8,7 +8,8 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline.errors import ConfigError
+from pipeline.config import describe_problem
+from pipeline.errors import ConfigError, named_file
 from pipeline.labels import MODALITIES, TUMOR_CLASSES, LabelScheme
 
 
@@ -190,10 +191,12 @@ def load_manifest(name: str) -> Manifest:
     """
     path = manifest_path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with named_file("ingest.manifest"):
+            text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
         return Manifest.model_validate(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"manifest {name}: not YAML: {' '.join(str(error).split())}; correct the file") from error
     except ValidationError as error:
-        problems = "\n".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        problems = "\n".join(describe_problem(dict(item), Manifest) for item in error.errors())
         raise ConfigError(f"manifest {name}:\n{problems}") from error

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from pipeline.config import IngestSection
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_file
 
 KEY_BYTES = 32
 # Phantoms are nobody: a public key makes their pseudonyms, and so every byte of a demo, the same everywhere.
@@ -39,8 +39,10 @@ def load_key(config: IngestSection) -> bytes:
     else:
         path = config.key_file
         if not path.is_file():
-            raise ConfigError("ingest.key_file: no such file; expected a secret of at least 16 bytes; make one")
-    key = path.read_bytes()
+            what = "a folder" if path.is_dir() else "no such file"
+            raise ConfigError(f"ingest.key_file: {what}; expected a file with a secret of at least 16 bytes; make one")
+    with named_file("ingest.key_file"):
+        key = path.read_bytes()
     if len(key) < 16:
         raise ConfigError(f"ingest.key_file: {len(key)} bytes; expected at least 16; make a longer secret")
     return key

@@ -322,6 +322,7 @@ def _quarantine_section(quarantine: Sequence[Mapping[str, str]]) -> str:
         return ""
     rows = [(row["case_number"], row["pseudonym"], row["reason"]) for row in quarantine]
     return (
-        "<h2>Not used</h2><p>The number counts the cases of the source in the order of their names.</p>"
+        "<h2>Not used</h2><p>The number counts the subjects of the source in the order of their "
+        "names, in DICOM of PatientID and study UID.</p>"
         f"{make_table(('case in the source', 'pseudonym', 'why it is not used'), rows)}"
     )

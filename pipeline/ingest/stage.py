@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
+from pipeline.ingest.files import count_unreadable
 from pipeline.ingest.leakage import SamePerson, find_same_persons, merge_persons
 from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.ingest.pseudonym import load_key, pseudonym
@@ -31,6 +32,7 @@ README = """# Ingested cohort: PRIVATE
 Real scans under pseudonyms, harmonised for training. Not for sharing: what may leave the building is in `release/`.
 `quality.html` shows every case with its figures; `quarantine.tsv` lists the cases that were not used, with the reason;
 `same_person.tsv` the pairs of subjects that look like one person; `series.tsv` which DICOM series were chosen.
+Case numbers count the subjects of the source in the order of their names, in DICOM of PatientID and study's UID.
 """
 PHANTOMS = ".phantom"
 BESIDE_BIDS = ("done.json", "quarantine.tsv", "same_person.tsv", "series.tsv", "quality.tsv", "quality.html", "figures")
@@ -66,13 +68,17 @@ def run(context: StageContext) -> dict[str, Any]:
     _write_tables(context.out, tasks, outcomes, pairs)
     n_persons = len(set(merged.values()))
     if n_persons < config.min_cases:
-        raise DataError(_too_few(n_persons, config.min_cases, outcomes))
+        raise DataError(
+            f"{_too_few(n_persons, config.min_cases, outcomes)}\n  Case by case: quarantine.tsv and same_person.tsv "
+            f"(DICOM: series.tsv) in the folder {context.out.name} of the run"
+        )
     sides = _sides(context, given, used, merged)
     participants = [_participant(o.row, merged, sides) for o in outcomes if not o.reason]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
-    record = _record(context, manifest, len(tasks) - len(used), len(pairs))
+    n_closed = 0 if config.source == "phantom" else count_unreadable(source)
+    record = _record(context, manifest, len(tasks) - len(used), len(pairs), n_closed)
     # Last, and the marks first: a kill in between must not leave marks of phantoms that are gone.
     for name in (OUTCOMES, PHANTOMS, ANATOMIES, SCRATCH):
         shutil.rmtree(context.out / name, ignore_errors=True)
@@ -221,7 +227,9 @@ def _participant(row: Mapping[str, str], person_of: Mapping[str, str], sides: Ma
     return {**head, **{key: value for key, value in row.items() if key not in head}}
 
 
-def _record(context: StageContext, manifest: Manifest, n_quarantined: int, n_pairs: int) -> dict[str, Any]:
+def _record(
+    context: StageContext, manifest: Manifest, n_quarantined: int, n_pairs: int, n_closed: int
+) -> dict[str, Any]:
     cohort = open_cohort(context.out)
     images = digest_of({k: v for k, v in digest_tree(context.out).items() if k.startswith("sub-")})
     shape = "x".join(map(str, cohort.shape))
@@ -230,6 +238,8 @@ def _record(context: StageContext, manifest: Manifest, n_quarantined: int, n_pai
     for number, case in enumerate(_largest(cohort.cases, 6)):
         context.tracker.image("cases", f"figures/sub-{case.subject}.png", number)
     summary = {"cases": len(cohort.cases), "quarantined": n_quarantined, "same_person_pairs": n_pairs}
+    if n_closed:
+        summary["source_files_not_readable"] = n_closed
     summary |= {side: len(cohort.split(side)) for side in ("train", "val", "test")}
     context.tracker.metrics({f"cases_{key}": float(value) for key, value in summary.items()})
     return summary
