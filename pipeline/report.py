@@ -27,6 +27,11 @@ VERDICT_SENTENCES = {
     "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
 }
 THREAT_TITLES = {"dataset": "whoever holds the synthetic scans", "model": "whoever can use the generator"}
+GROUP_TITLES = {
+    "recombine": "recombined from two persons",
+    "atlas": "grown in an atlas",
+    "real": "real persons, not trained on",
+}
 REALISM_TITLES = {
     "frechet_distance": "Frechet distance of features",
     "kernel_distance": "kernel distance of features (below 0: by chance)",
@@ -189,9 +194,26 @@ def _realism(folder: Path) -> str:
         "column compares real persons who were not trained on with them: as good as it can get. Features are "
         "those of the segmenter above.</p>"
         f"{make_table(('figure', 'synthetic', 'real, not trained on'), realism)}"
+        f"{_geometry(measured['geometry'])}"
         f"<p>Two scans made from one label map have a structural similarity of {draws}: 1 would mean that every label "
         "map gives one scan only.</p>"
     )
+
+
+def _geometry(geometry: Mapping[str, Any]) -> str:
+    rows = [
+        (GROUP_TITLES.get(name, name), *(_nearest_text(geometry[part][name]) for part in ("tumor", "tissue")))
+        for name in geometry["tumor"]
+    ]
+    return (
+        "<h3>Whose label maps are they?</h3><p>Dice with the most alike of the label maps of persons trained on, "
+        "centres laid on each other: mean, and the highest. Real persons who were not trained on show what chance "
+        f"gives.</p>{make_table(('label maps', 'tumour', 'tissues'), rows)}"
+    )
+
+
+def _nearest_text(figures: Mapping[str, Any]) -> str:
+    return f"{_with_interval(figures['mean'], figures['ci'])}; highest {figures['max']:.2f}"
 
 
 def _realism_cell(realism: Mapping[str, Any], name: str, side: str) -> str:

@@ -14,6 +14,7 @@ from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import CaseError, ConfigError
 from pipeline.figures import case_picture, save_picture
 from pipeline.generate.atlas import atlas_labels
+from pipeline.generate.geometry import compare_geometry
 from pipeline.generate.judge import train_judge
 from pipeline.generate.measures import measure_draws, measure_fidelity, measure_realism
 from pipeline.generate.placement import LabelMaps
@@ -67,7 +68,13 @@ def run(context: StageContext) -> dict[str, Any]:
     fidelity, seen = measure_fidelity(judge, synthetic.cases, cohort.patients("test"))
     realism = measure_realism(judge, synthetic, cohort, config.two_sample_steps, derive_seed(context.seed, "realism"))
     between_draws = measure_draws(generator, synthetic.cases, cohort.scheme, context.seed)
-    measured = {"fidelity": fidelity, "realism": realism, "likeness_between_draws": between_draws}
+    geometry = compare_geometry(synthetic, cohort, numpy_stream(context.seed, "geometry"))
+    measured = {
+        "fidelity": fidelity,
+        "realism": realism,
+        "likeness_between_draws": between_draws,
+        "geometry": geometry,
+    }
     write_json(context.out / "realism.json", measured)
     # The judge was trained on members: nothing of it stays beside what may be shared.
     shutil.rmtree(context.out / "judge")
