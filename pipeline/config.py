@@ -138,6 +138,9 @@ class TrainSection(Section):
     augmentation: tuple[Literal["colour", "translation", "cutout", "flip"], ...] = Field(
         ("colour", "translation", "cutout", "flip"), description="DiffAugment policies, seen by the discriminator."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute the generator's blocks again instead of keeping them: less memory, more time."
+    )
     monitor_every: PositiveInt = Field(500, description="Steps between figures and sample grids on val patients.")
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
 

@@ -28,7 +28,7 @@ def refusal(tmp_path, text, *overrides):
 
 
 def test_there_are_configs_and_manifests_to_load():
-    assert {"demo", "brats-quick", "brats-2d"} <= {path.stem for path in CONFIGS}
+    assert {"demo", "brats-quick", "brats-2d", "brats-3d"} <= {path.stem for path in CONFIGS}
     needed = {"phantom", "phantom-dicom", "brats2018", "brats2021", "brats2023", "msd-task01", "dicom"}
     assert needed <= {path.stem for path in MANIFESTS}
 

@@ -192,3 +192,19 @@ def test_gradient_reaches_every_parameter(dimensions: int, spatial: tuple[int, .
     scan.square().sum().backward()
     untouched = [name for name, p in generator.named_parameters() if p.grad is None or not p.grad.any()]
     assert untouched == []
+
+
+@pytest.mark.parametrize(("dimensions", "spatial"), [(2, (16, 24)), (3, (8, 8, 16))])
+def test_computing_blocks_again_gives_the_same_gradients(dimensions: int, spatial: tuple[int, ...]) -> None:
+    gradients = []
+    for recomputes in (False, True):
+        generator = make_generator(dimensions)
+        generator.recomputes = recomputes
+        calls = []
+        generator.blocks[0].register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        condition = one_hot_map(box(spatial, 4, LESION, 3), generator.config)
+        generator(condition, *inputs(generator, spatial)).square().sum().backward()
+        assert len(calls) == 1 + recomputes
+        gradients.append([parameter.grad for parameter in generator.parameters()])
+    for kept, again in zip(*gradients, strict=True):
+        assert torch.equal(kept, again)

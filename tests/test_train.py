@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from pipeline.cohort import Case, Cohort, digest_file, open_cohort
-from pipeline.config import RunConfig, parse_config
+from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
@@ -23,6 +23,7 @@ from pipeline.train.monitor import HeldOutMonitor
 from pipeline.train.style import PERSONS_PER_ENTRY
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 MakeConfig = Callable[..., RunConfig]
 
 
@@ -91,15 +92,20 @@ def test_training_killed_and_resumed_ends_with_the_same_bytes(
     }
 
 
+@pytest.mark.parametrize("patch_voxels", [[16, 16, 12], None])
 def test_training_in_3d_killed_and_resumed_ends_with_the_same_bytes(
-    cohort: Cohort, tiny_config: MakeConfig, tmp_path: Path
+    cohort: Cohort, tiny_config: MakeConfig, tmp_path: Path, patch_voxels: list[int] | None
 ) -> None:
     def look(step: int, generator: Generator) -> None:
         if step == 3:
             raise KilledError
 
-    small = {"dimensions": 3, "channels": 4, "discriminator_channels": 4, "levels": 1, "steps": 4, "batch_size": 1}
-    plan = plan_of(cohort, tiny_config(train={**small, "discriminator_layers": 1, "patch_voxels": [16, 16, 12]}))
+    # The shipped preset of whole volumes, but for sizes; and on patches.
+    shipped = load_config(CONFIGS / "brats-3d.yaml").train.model_dump(exclude_unset=True)
+    assert shipped["gradient_checkpointing"]
+    small = {"channels": 4, "discriminator_channels": 4, "levels": 1, "steps": 4, "monitor_every": 3}
+    small |= {"checkpoint_every": 2, "discriminator_layers": 1, "patch_voxels": patch_voxels}
+    plan = plan_of(cohort, tiny_config(train={**shipped, **small}))
     train_generator(plan, tmp_path / "straight")
     with pytest.raises(KilledError):
         train_generator(plan, tmp_path / "killed", Watcher(look))

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 EMBEDDING_CHANNELS = 32
 MAX_CHANNEL_FACTOR = 8
@@ -83,6 +84,8 @@ class Generator(nn.Module):
             SpadeBlock(config, n_in, n_out) for n_in, n_out in zip([top, *widths[:-1]], widths, strict=True)
         )
         self.head = _conv(config.dimensions, widths[-1], config.n_modalities)
+        # Blocks are computed again in the backward pass instead of kept: less memory, more time, the same numbers.
+        self.recomputes = False
 
     def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor]) -> Tensor:
         """Render scans.
@@ -111,7 +114,10 @@ class Generator(nn.Module):
                 # Linear, not nearest: the latter prints its grid on the scan.
                 mode = "bilinear" if self.config.dimensions == 2 else "trilinear"
                 features = F.interpolate(features, scale_factor=2.0, mode=mode, align_corners=False)
-            features = block(features, pyramid[level], style, field)
+            if self.recomputes and torch.is_grad_enabled():
+                features = checkpoint(block, features, pyramid[level], style, field, use_reentrant=False)
+            else:
+                features = block(features, pyramid[level], style, field)
         image = torch.tanh(self.head(F.leaky_relu(features, 0.2)))
         brain = 1.0 - self.centre_classes(condition)[:, :1]
         result: Tensor = image * brain - (1.0 - brain)

@@ -154,6 +154,7 @@ class _Players:
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(plan.seed, "weights"))
             self.generator = Generator(shape)
+            self.generator.recomputes = config.gradient_checkpointing
             n_channels = shape.n_modalities + shape.n_classes
             self.discriminator = TwoScaleDiscriminator(
                 shape.dimensions, n_channels, config.discriminator_channels, config.discriminator_layers
