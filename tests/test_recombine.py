@@ -7,6 +7,8 @@ from scipy import ndimage
 
 from pipeline.attributes import HEMISPHERES, describe_tumor
 from pipeline.cohort import Cohort, open_cohort
+from pipeline.generate import recombine as recombine_module
+from pipeline.generate.placement import rescale_tumor
 from pipeline.generate.recombine import Donor, choose_persons, fill_tumor, random_rotation, recombine, tumor_ml
 from pipeline.volumes import Grid
 
@@ -30,6 +32,7 @@ def test_recombined_maps_have_the_tumour_asked_for_within_one_whole_brain(cohort
     assert found.hemisphere == hemisphere
     # A small core may fall between 8 mm voxels, but rim and oedema stay nested as in the donor.
     assert {0, 2, 3} <= set(np.unique(maps.tumor_map)) <= {0, 1, 2, 3}
+    np.testing.assert_array_equal(maps.tumor_map > 0, ndimage.binary_fill_holes(maps.tumor_map > 0))
     depth = ndimage.distance_transform_edt(maps.tumor_map > 0)
     assert depth[maps.tumor_map == 3].mean() > depth[maps.tumor_map == 2].mean()
 
@@ -43,6 +46,23 @@ def test_recombined_tumours_enhance_as_asked_for_and_have_two_foci(cohort: Cohor
     found = describe_tumor(maps.tumor_map, maps.tissue_map > 0, Grid(cohort.shape, 8.0).affine, cohort.scheme)
     assert found.enhancing_share == pytest.approx(share, abs=0.02)
     assert found.n_foci == 2
+
+
+def test_a_hole_that_a_donors_tumour_gets_is_filled_with_tumour(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tear(*arguments: object) -> np.ndarray:
+        turned = rescale_tumor(*arguments)
+        middle = np.argwhere(turned > 0).mean(axis=0).round().astype(int)
+        turned[tuple(middle)] = 0
+        return turned
+
+    anatomy, donor = cohort.cases[:2]
+    monkeypatch.setattr(recombine_module, "rescale_tumor", tear)
+    # A warp might close the hole by itself.
+    monkeypatch.setattr(recombine_module, "random_warp", lambda shape, *_: np.zeros((3, *shape), np.float32))
+    maps = recombine(anatomy, Donor(donor, tumor_ml(donor, 8.0)), ask(60.0), cohort.scheme, 8.0, rng(2))
+    np.testing.assert_array_equal(maps.tumor_map > 0, ndimage.binary_fill_holes(maps.tumor_map > 0))
 
 
 def test_recombined_maps_are_neither_parent_s(cohort: Cohort) -> None:

@@ -93,6 +93,8 @@ def recombine(
         turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
         warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
         turned = warp_labels(turned, warp, spacing, int(tumor_map.max()) + 1)
+        # Turning and warping a thin part may tear it: no healthy tissue within a tumour.
+        turned = fill_holes(turned, ndimage.binary_fill_holes(turned > 0))
         if not turned.any():
             raise CaseError("donor's tumour vanished on the grid; expected some voxels; use a finer grid")
         # Others than the first may lie anywhere on that side, but not against it.
