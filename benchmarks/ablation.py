@@ -21,8 +21,8 @@ from typing import Any
 from pipeline.cohort import Cohort, open_cohort
 from pipeline.config import RunConfig, load_config
 from pipeline.generate.judge import Judge, train_judge
-from pipeline.generate.measures import measure_draws, measure_fidelity, measure_realism
-from pipeline.generate.stage import generate_cohort
+from pipeline.generate.measures import look_at, mean_dice, measure_draws, measure_realism
+from pipeline.generate.synthesis import generate_cohort
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator
 
@@ -51,10 +51,8 @@ def measure_arm(
         generator, cohort, cohort.split("train"), config.generate, config.compute, seed, folder / "synthetic"
     )
     synthetic = open_cohort(folder / "synthetic")
-    val = cohort.patients("val")
-    fidelity, _ = measure_fidelity(judge, synthetic.cases, val)
     realism = measure_realism(judge, synthetic, cohort, config.generate.two_sample_steps, seed, sides=("val",))
-    figures = {f"fidelity_{region}": float(scores["synthetic"]) for region, scores in fidelity.items()}
+    figures = {f"fidelity_{region}": dice for region, dice in mean_dice(look_at(judge, synthetic.cases)).items()}
     figures |= {name: float(v["synthetic"]) for name, v in realism.items() if isinstance(v["synthetic"], float)}
     figures["likeness_between_draws"] = measure_draws(generator, synthetic.cases, cohort.scheme, seed)
     return {**figures, "train_seconds": seconds}
@@ -70,14 +68,11 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.run / "config.yaml")
     cohort = open_cohort(arguments.run / "cohort")
-    lines = []
+    lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:
         section = config.generate.judge.model_copy(update={"steps": JUDGE_STEPS})
-        judge = train_judge(cohort, section, config.compute, 0, Path(scratch, "judge"))
-        reference = {
-            r: s["real_test"]
-            for r, s in measure_fidelity(judge, cohort.patients("val"), cohort.patients("val"))[0].items()
-        }
+        judge = train_judge(cohort, cohort.split("train"), section, config.compute, 0, Path(scratch, "judge"))
+        reference = mean_dice(look_at(judge, cohort.patients("val")))
         lines.append({"judge_dice_on_val": reference})
         print(json.dumps(lines[-1]), flush=True)
         for arm in arguments.arms.split(","):

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,11 @@ class Case:
     def tissue_map(self) -> UInt8Array:
         """Memory-map the tissue map: (x, y, z), uint8 in [0, 3], 0 under the tumour."""
         return map_volume(self.path("tissue"))
+
+    def brain(self) -> NDArray[np.bool_]:
+        """Return where the case has tissue or tumour: (x, y, z), bool."""
+        brain: NDArray[np.bool_] = (np.asarray(self.tissue_map()) > 0) | (np.asarray(self.tumor_map()) > 0)
+        return brain
 
     def condition(self, scheme: LabelScheme) -> UInt8Array:
         """Return tissue and tumour joined: (x, y, z), uint8; see :meth:`LabelScheme.combine`."""
@@ -202,6 +207,15 @@ def write_case(root: Path, data: CaseData) -> None:
     for name, array in arrays.items():
         save_volume(Volume(array, data.affine), case.path(name))
         write_json(case.path(name).with_suffix(".json"), data.sidecars.get(name, {}))
+
+
+def move_case(case: Case, root: Path, subject: str) -> Case:
+    """Move a case's files below another folder, under another subject's name."""
+    moved = replace(case, subject=subject, folder=root / f"sub-{subject}" / "anat")
+    moved.folder.mkdir(parents=True)
+    for path in sorted(case.folder.iterdir()):
+        path.rename(moved.folder / path.name.replace(f"sub-{case.subject}_", f"sub-{subject}_", 1))
+    return moved
 
 
 def write_cohort_files(

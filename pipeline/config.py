@@ -3,16 +3,14 @@
 Defaults are those of a real data set; the presets in ``configs/`` say what they change and why.
 """
 
-import difflib
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline.config_problems import describe_problem
 from pipeline.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -156,6 +154,23 @@ class SegmenterSection(Section):
     validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
 
 
+class CurationSection(Section):
+    """Which synthetic cases are kept; the audit's references choose theirs the same way."""
+
+    candidates: Annotated[int, Field(ge=1, le=20)] = Field(
+        2, description="Candidates made for each case asked for; the best are kept. 1: every one, as it comes."
+    )
+    criteria: tuple[Literal["fidelity", "realism", "diversity"], ...] = Field(
+        ("fidelity", "realism", "diversity"),
+        min_length=1,
+        description="What candidates compete in: whether a segmenter finds the label asked for, how near their "
+        "features lie to those of val patients, how far from other candidates.",
+    )
+    drop_near_duplicates: bool = Field(
+        True, description="Refuse candidates as like a person of train or val as constructed copies are."
+    )
+
+
 class PlanRow(Section):
     """Tumours that a plan's table asks for."""
 
@@ -201,6 +216,7 @@ class GenerateSection(Section):
     judge: SegmenterSection = Field(
         SegmenterSection(), description="Segmenter, trained on real training patients, that synthetic scans are shown."
     )
+    curation: CurationSection = CurationSection()
     two_sample_steps: PositiveInt = Field(
         300, description="Steps of each small network that tries to tell synthetic slices from real ones."
     )
@@ -399,58 +415,6 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def flatten_config(config: RunConfig) -> dict[str, str]:
-    """Return the resolved config as ``section.key`` to text; paths and addresses as digests.
-
-    Returns
-    -------
-    dict of str to str
-        Empty values are left out: they say nothing, and a key that is set later is then new, not changed. So are the
-        contact, which names a person, and where the tracking itself goes.
-    """
-    flat = dict(_flatten("", config.model_dump(mode="json")))
-    shown = {key: text for key, text in flat.items() if key not in NOT_TRACKED and text not in ("", "None")}
-    return {
-        key: _digest_path(text) if key in PATH_VALUED and not _is_name(key, text) else text
-        for key, text in shown.items()
-    }
-
-
-NOT_TRACKED = frozenset({"tracking.uri", "export.contact"})
-PATH_VALUED = frozenset(
-    {
-        "ingest.source",
-        "ingest.manifest",
-        "ingest.key_file",
-        "ingest.split_file",
-        "ingest.brain_weights",
-        "compute.scheduler",
-    }
-)
-
-
-def _is_name(key: str, text: str) -> bool:
-    """Tell whether a value is a word of the product's own: the built-in cohort, a shipped manifest, this machine."""
-    if key == "ingest.manifest":
-        return re.fullmatch(r"[a-z0-9-]+", text) is not None and not Path(text).exists()
-    return (key, text) in {("ingest.source", "phantom"), ("compute.scheduler", "local")}
-
-
-def _digest_path(text: str) -> str:
-    """Return a path or an address as a digest."""
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _flatten(prefix: str, value: object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(f"{prefix}.{key}" if prefix else str(key), item)
-    elif isinstance(value, list):
-        yield prefix, ", ".join(map(str, value))
-    else:
-        yield prefix, str(value)
-
-
 def _apply_override(content: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
@@ -466,33 +430,3 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         target[keys[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML; put it in quotes") from error
-
-
-def describe_problem(problem: dict[str, Any], model: type[BaseModel]) -> str:
-    """Return one of pydantic's complaints in words: where, what, and the nearest key to an unknown one.
-
-    Parameters
-    ----------
-    problem : dict
-        As ``ValidationError.errors()`` lists them.
-    model : type
-        What was validated.
-    """
-    location = [str(part) for part in problem["loc"]]
-    path = ".".join(location) or model.__name__.lower().replace("runconfig", "config")
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1], model)
-        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean `{nearest[0]}`?" if nearest else f"known keys: {', '.join(known)}"
-        return f"{path}: unknown key; {hint}"
-    if problem["type"] == "value_error":
-        return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
-    return f"{path}: {problem['msg']}; got {problem['input']!r}"
-
-
-def _known_keys(location: Sequence[str], outermost: type[BaseModel]) -> list[str]:
-    model: Any = outermost
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    return list(getattr(model, "model_fields", {}))

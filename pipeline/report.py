@@ -159,6 +159,13 @@ def _train(folder: Path, summary: Mapping[str, Any]) -> str:
 
 def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     text = f"<p>{summary['cases']} synthetic cases with label maps.</p>"
+    if summary["refused"]:
+        text = (
+            f"<p>{summary['cases']} synthetic cases with label maps, chosen out of "
+            f"{summary['cases'] + summary['refused']} candidates; {summary['near_duplicates']} of those refused were "
+            "near-duplicates of a real person, the others were worse in fidelity, realism or diversity than those kept "
+            f'(why, one by one: <a href="{FOLDERS["generate"]}/curation.tsv">curation.tsv</a>).</p>'
+        )
     plan = read_tsv(folder / "plan.tsv") if (folder / "plan.tsv").is_file() else []
     counts = {
         "asked": "asked",

@@ -17,7 +17,8 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.cohort import digest_of, digest_tree, write_json
-from pipeline.config import RunConfig, dump_config, flatten_config
+from pipeline.config import RunConfig, dump_config
+from pipeline.config_params import flatten_config
 from pipeline.errors import ConfigError, GateRefused
 from pipeline.layout import DONE_FILE, FINGERPRINT_FILE, FOLDERS, STAGES, describe_summary, partial_folder, read_done
 from pipeline.progress import say

@@ -56,7 +56,12 @@ def random_field(shape: Shape, spacing_mm: Spacing, smoothness_mm: float, rng: n
 
 
 def random_warp(
-    shape: Shape, spacing_mm: Spacing, amplitude_mm: float, smoothness_mm: float, rng: np.random.Generator
+    shape: Shape,
+    spacing_mm: Spacing,
+    amplitude_mm: float,
+    smoothness_mm: float,
+    rng: np.random.Generator,
+    is_symmetric: bool = False,
 ) -> Float32Array:
     """Draw a random diffeomorphism that is the identity on the grid's border.
 
@@ -73,6 +78,8 @@ def random_warp(
     smoothness_mm : float
         Standard deviation of the Gaussian that smooths the velocity, > 0.
     rng : numpy.random.Generator
+    is_symmetric : bool
+        Deform both sides of the grid's middle in x alike; the middle stays a plane.
 
     Returns
     -------
@@ -95,6 +102,9 @@ def random_warp(
     nodes, node_spacing_mm = _coarse_grid(shape, spacing_mm, smoothness_mm / NODES_PER_SIGMA)
     taper = _border_taper(nodes, node_spacing_mm, 1.5 * smoothness_mm)
     velocity = np.stack([_coarse_field(nodes, node_spacing_mm, smoothness_mm, rng) * taper for _ in range(3)])
+    if is_symmetric:
+        mirrored = velocity[:, ::-1] * np.array([-1, 1, 1], np.float32)[:, None, None, None]
+        velocity = velocity + mirrored
     velocity *= np.float32(amplitude_mm / max(_rms(velocity), 1e-12))
     displacement = exponentiate(velocity, node_spacing_mm)
     # Flowing along a changing velocity ends nearer than a straight line of the same speed: one correction suffices.

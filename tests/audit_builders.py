@@ -12,7 +12,7 @@ from pipeline.audit.references import ReferenceScores, balanced_halves
 from pipeline.audit.targets import Reference, Release
 from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, parse_config
-from pipeline.generate.stage import generate_cohort
+from pipeline.generate.synthesis import generate_cohort
 from pipeline.labels import LabelScheme
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator

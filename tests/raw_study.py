@@ -10,7 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.labels import UInt8Array
 from pipeline.phantom.cohort import make_subject
-from pipeline.volumes import FloatArray, Grid, Volume, resample, resample_labels, save_volume
+from pipeline.resampling import resample, resample_labels
+from pipeline.volumes import FloatArray, Grid, Volume, save_volume
 
 # Spacing along x, y, z in mm: an isotropic scan and three stacks of thick slices, one of them sagittal.
 SPACINGS = {"t1": (1.5, 1.5, 1.5), "t1ce": (1.5, 1.5, 1.5), "t2": (1.2, 1.2, 3.0), "flair": (3.0, 1.4, 1.4)}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import RunConfig, dump_config, flatten_config, load_config, parse_config
+from pipeline.config import RunConfig, dump_config, load_config, parse_config
+from pipeline.config_params import flatten_config
 from pipeline.errors import ConfigError
 from pipeline.ingest.manifest import load_manifest
 

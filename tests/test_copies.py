@@ -5,9 +5,9 @@ import pytest
 from audit_builders import N_MEMBERS, reference_of, release_of
 from conftest import rng
 
-from pipeline.audit import copies
-from pipeline.audit.copies import find_copies
+from pipeline.audit.copies import _excess, find_copies
 from pipeline.cohort import Cohort
+from pipeline.near_duplicates import construct_copy
 
 
 def test_near_duplicates_of_members_are_found_and_honest_scans_are_none(
@@ -44,7 +44,7 @@ def test_a_constructed_copy_is_moved_by_millimetres_and_changed_in_gain(spacing_
     images = np.where(brain, 500, 0).astype(np.float32)[None]
     moves, gains = [], []
     for seed in range(20):
-        changed, mask = copies.construct_copy(images, brain, spacing_mm, rng(seed))
+        changed, mask = construct_copy(images, brain, spacing_mm, rng(seed))
         weights = np.clip(changed[0], 100, None) - 100
         centre = (np.indices(brain.shape) * weights).sum(axis=(1, 2, 3)) / weights.sum()
         # The grid and the box are symmetric, so that mirroring moves nothing else.
@@ -58,7 +58,7 @@ def test_a_constructed_copy_is_moved_by_millimetres_and_changed_in_gain(spacing_
 def test_excess_of_near_duplicates_is_as_by_hand() -> None:
     member, nonmember = np.array([1, 1, 0, 0], bool), np.zeros(4, bool)
     # Both hits among the members: C(4, 2) / C(8, 2) = 6 / 28.
-    assert copies._excess(member, nonmember, rng()) == pytest.approx(6 / 28)
-    assert copies._excess(nonmember, member, rng()) == 1.0
+    assert _excess(member, nonmember, rng()) == pytest.approx(6 / 28)
+    assert _excess(nonmember, member, rng()) == 1.0
     # Twice as many members with the same share of hits is no excess.
-    assert copies._excess(np.array([1, 0] * 10, bool), np.array([1, 0] * 5, bool), rng()) > 0.3
+    assert _excess(np.array([1, 0] * 10, bool), np.array([1, 0] * 5, bool), rng()) > 0.3

@@ -23,8 +23,9 @@ from pipeline.ingest.load import check_image
 from pipeline.ingest.manifest import Manifest, Prepared, SeriesRule, load_manifest
 from pipeline.ingest.pseudonym import PHANTOM_KEY, pseudonym
 from pipeline.phantom.cohort import make_subject, write_subject
+from pipeline.resampling import place_on_grid
 from pipeline.runner import run_stages
-from pipeline.volumes import Volume, place_on_grid, to_ras
+from pipeline.volumes import Volume, to_ras
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "dicom"
 N_CASES = 5

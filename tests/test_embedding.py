@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from audit_builders import read_images
 
-from pipeline.audit.embedding import distances, embed_case, embed_scan, mirror_scan
 from pipeline.audit.nearest_neighbour import score_by_distance
 from pipeline.cohort import Cohort
+from pipeline.embedding import distances, embed_case, embed_scan, mirror_scan
 
 
 def test_embedding_does_not_see_brightness_and_contrast_but_sees_the_person(cohort: Cohort) -> None:

@@ -16,14 +16,14 @@ def test_files_of_all_folders_come_sorted_without_links_to_nothing(tmp_path):
 def test_what_may_not_be_read_is_counted_and_not_named(tmp_path, monkeypatch, capsys):
     for name in ("Doe_Jane.nii", "other.nii"):
         (tmp_path / name).touch()
-    real = Path.is_file
+    real = Path.stat
 
-    def refuse(path):
+    def refuse(path, **options):
         if "Doe" in path.name:
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+        return real(path, **options)
 
-    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
     assert [path.name for path in walk_files(tmp_path)] == ["other.nii"]
     said = "".join(capsys.readouterr())
     assert "1 files or folders of the source could not be read" in said

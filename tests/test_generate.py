@@ -12,11 +12,12 @@ from pipeline.attributes import describe_tumor
 from pipeline.cohort import Case, Cohort, digest_tree, open_cohort, read_tsv
 from pipeline.config import ComputeSection, GenerateSection, RunConfig, parse_config
 from pipeline.errors import CaseError, ConfigError
-from pipeline.generate import stage
+from pipeline.generate import cases
+from pipeline.generate.cases import LabelTask, make_labels
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase, make_plan
 from pipeline.generate.recombine import Donor, tumor_ml
-from pipeline.generate.stage import LabelTask, generate_cohort, make_labels
+from pipeline.generate.synthesis import generate_cohort
 from pipeline.parallel import iterate_cases
 from pipeline.seeds import numpy_stream
 from pipeline.train.generator import Generator
@@ -27,12 +28,12 @@ CPU = ComputeSection(accelerator="cpu", workers=1)
 
 
 def donors_of(cohort: Cohort) -> tuple[Donor, ...]:
-    return tuple(Donor(case, tumor_ml(case, cohort.spacing_mm)) for case in cohort.cases)
+    return tuple(Donor(case, tumor_ml(case, cohort.spacing_mm)) for case in cohort.split("train"))
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return open_cohort(write_toy_cohort(tmp_path_factory.mktemp("generate") / "cohort", {"train": 4}))
+    return open_cohort(write_toy_cohort(tmp_path_factory.mktemp("generate") / "cohort", {"train": 4, "val": 2}))
 
 
 def test_anatomy_and_tumour_come_from_two_persons(
@@ -44,7 +45,7 @@ def test_anatomy_and_tumour_come_from_two_persons(
         drawn.append((anatomy, donor))
         raise CaseError("try again")
 
-    monkeypatch.setattr(stage, "recombine", spy)
+    monkeypatch.setattr(cases, "recombine", spy)
     config = tiny_config(generate={"max_attempts": 60}).generate
     asked = replace(ask(30.0), label_source="recombine")
     with pytest.raises(CaseError):
@@ -58,7 +59,7 @@ def test_anatomy_and_tumour_come_from_two_persons(
 def make_cohort(cohort: Cohort, generator: Generator, out: Path, workers: int, n_cases: int = 5) -> Path:
     config = parse_config({**TINY, "generate": {**TINY["generate"], "n_cases": n_cases}}, "tests").generate
     compute = ComputeSection(accelerator="cpu", workers=workers)
-    generate_cohort(generator, cohort, cohort.cases, config, compute, 1, out)
+    generate_cohort(generator, cohort, cohort.split("train"), config, compute, 1, out)
     return out
 
 
@@ -95,11 +96,11 @@ def test_cohort_is_the_same_however_many_cases_are_made_at_once(
         together.append(len(tasks))
         return iterate_cases(function, tasks, compute)
 
-    monkeypatch.setattr(stage, "iterate_cases", count)
+    monkeypatch.setattr(cases, "iterate_cases", count)
     first = make_cohort(cohort, generator, tmp_path / "first", workers=1)
-    monkeypatch.setattr(stage, "CASES_AT_ONCE", 2)
+    monkeypatch.setattr(cases, "CASES_AT_ONCE", 4)
     second = make_cohort(cohort, generator, tmp_path / "second", workers=1)
-    assert together == [5, 2, 2, 1]
+    assert together == [10, 4, 4, 2]
     assert digest_tree(first) == digest_tree(second)
 
 
@@ -134,6 +135,6 @@ def test_labels_that_miss_the_plan_are_kept_rather_than_none(
         tumor[18:22, 10:14, 6:10] = 2
         return LabelMaps(tissue, tumor)
 
-    monkeypatch.setattr(stage, "atlas_labels", off_side)
+    monkeypatch.setattr(cases, "atlas_labels", off_side)
     task = LabelTask(ask(30.0, "left"), (), cohort.scheme, Grid(cohort.shape, 8.0), tiny_config().generate, 1)
     assert make_labels(task).tumor_map.sum() == 2 * 64

@@ -31,7 +31,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 @pytest.fixture(scope="module")
 def judge(real: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    return train_judge(real, LEARNING, CPU, 1, tmp_path_factory.mktemp("judge"))
+    return train_judge(real, real.split("train"), LEARNING, CPU, 1, tmp_path_factory.mktemp("judge"))
 
 
 def change_cohort(real: Cohort, folder: Path, change) -> Cohort:

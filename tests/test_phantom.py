@@ -15,7 +15,8 @@ from pipeline.errors import ConfigError
 from pipeline.labels import MODALITIES, LabelScheme
 from pipeline.phantom.anatomy import make_anatomy
 from pipeline.phantom.cohort import PhantomSubject, make_subject, write_cohort, write_subject
-from pipeline.volumes import RAS_TO_LPS, Volume, load_volume, to_ras
+from pipeline.resampling import RAS_TO_LPS
+from pipeline.volumes import Volume, load_volume, to_ras
 
 SPACING_MM = 4.0
 SEED = 7

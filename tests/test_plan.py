@@ -123,6 +123,14 @@ def test_each_attribute_can_be_a_stratum_of_a_plan() -> None:
         assert {case.lobe for case in plan} == (set(strata) if name == "lobe" else {None})
 
 
+def test_a_row_of_a_table_may_name_each_stratum_there_is_and_no_other() -> None:
+    for name, strata in STRATA.items():
+        for stratum in strata:
+            assert PlanRow.model_validate({"n": 1, name: stratum}).cell == {name: stratum}
+        with pytest.raises(ValueError, match=name):
+            PlanRow.model_validate({"n": 1, name: "other"})
+
+
 def test_plan_table_counts_asked_obtained_and_source() -> None:
     config = GenerateSection(n_cases=2)
     asked = make_plan(GenerateSection(n_cases=6), SCHEME, (), rng())

@@ -8,7 +8,8 @@ from pipeline.errors import CaseError
 from pipeline.ingest.load import LoadedCase, lift_background
 from pipeline.ingest.manifest import Prepared, load_manifest
 from pipeline.ingest.preprocess import Placement, brain_grid, find_brain, scale_intensity
-from pipeline.volumes import Volume, find_on_grid
+from pipeline.resampling import find_on_grid
+from pipeline.volumes import Volume
 
 
 def test_intensities_are_scaled_between_percentiles_within_the_brain():

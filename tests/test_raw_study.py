@@ -12,7 +12,8 @@ from pipeline.ingest import preprocess
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import load_manifest
 from pipeline.labels import MODALITIES
-from pipeline.volumes import Volume, resample_labels, resample_mask
+from pipeline.resampling import resample_labels, resample_mask
+from pipeline.volumes import Volume
 
 CONFIG = IngestSection(spacing_mm=2.0, size_voxels=(96, 112, 96), bias_correction=True)
 

@@ -9,23 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from scipy.spatial.transform import Rotation
 
-from pipeline import volumes
+from pipeline import resampling
 from pipeline.errors import CaseError
-from pipeline.volumes import (
-    Grid,
-    Volume,
-    bounding_box,
-    find_on_grid,
-    find_shift,
-    load_volume,
-    map_volume,
-    place_on_grid,
-    resample,
-    resample_labels,
-    resample_mask,
-    save_volume,
-    to_ras,
-)
+from pipeline.resampling import find_on_grid, find_shift, place_on_grid, resample, resample_labels, resample_mask
+from pipeline.volumes import Grid, Volume, bounding_box, load_volume, map_volume, save_volume, to_ras
 
 ORIENTATIONS = [
     (permutation, flips)
@@ -322,7 +309,7 @@ def test_header_scaling_is_applied(tmp_path):
 @pytest.fixture
 def no_interpolation(monkeypatch):
     """Make interpolation fail: SimpleITK's gives the same values on a lattice, only later."""
-    monkeypatch.delattr(volumes, "_resample_sitk")
+    monkeypatch.delattr(resampling, "_resample_sitk")
 
 
 @pytest.mark.usefixtures("no_interpolation")

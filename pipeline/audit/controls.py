@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.audit.copies import construct_copy
-from pipeline.audit.embedding import read_case
 from pipeline.audit.nearest_neighbour import nearest_neighbour
 from pipeline.audit.reconstruction import reconstruction
 from pipeline.audit.targets import Persons, Reference, Release, Targets, score_persons, unlabelled
 from pipeline.cohort import INTENSITY_MAX, Case, CaseData, write_case
 from pipeline.config import AuditSection
+from pipeline.embedding import read_case
+from pipeline.near_duplicates import construct_copy
 from pipeline.scratch import temporary_folder
 from pipeline.seeds import numpy_stream
 from pipeline.statistics import auc, permutation_aucs, permutation_p

@@ -8,19 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import stats
 
-from pipeline.audit.embedding import embed_scan, mirror_scan, read_case
 from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets
 from pipeline.audit.targets import Persons, Reference, Release
-from pipeline.cohort import Case
-from pipeline.progress import progress
-from pipeline.seeds import numpy_stream
+from pipeline.near_duplicates import copies_likeness, copy_threshold
+from pipeline.seeds import derive_seed, numpy_stream
 
-N_CONSTRUCTIONS = 4
 N_SUBSAMPLES = 200
-NOISE_SD = 30.0
-MAX_SHIFT_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,14 +56,11 @@ def find_copies(members: Persons, nonmembers: Persons, release: Release, referen
     honest = (embed_reference(release, reference) @ synthetic.T).max(axis=1)
     # The scan and its mirror image belong to one person.
     honest = honest.reshape(len(reference.cases), 2).max(axis=1)
-    constructed = []
-    with progress("construct copies", len(reference.cases)) as task:
-        for index, case in enumerate(reference.cases):
-            constructed.append(_copy_similarities(case, index, reference, release))
-            task.advance()
-    copies = np.array(constructed)
+    copies = copies_likeness(
+        reference.cases, reference.modalities, release.synthetic.spacing_mm, derive_seed(reference.seed, "construct")
+    )
     fixing, testing = _halves(len(reference.cases))
-    threshold = float((np.quantile(copies[fixing], 0.05) + honest[fixing].max()) / 2)
+    threshold = copy_threshold(copies[fixing], honest[fixing])
     is_near = [
         [embed_targets(cases, release, reference) @ synthetic.T >= threshold for cases in persons]
         for persons in (members, nonmembers)
@@ -84,39 +76,6 @@ def find_copies(members: Persons, nonmembers: Persons, release: Release, referen
         float((honest[testing] >= threshold).mean()),
         threshold,
     )
-
-
-def construct_copy(
-    images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float, stream: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Make a copy that a leaking generator might make: shifted, rescaled, noisy, maybe mirrored.
-
-    Parameters
-    ----------
-    images : ndarray, (modalities, x, y, z), float32 in [0, 1000]
-    brain : ndarray, (x, y, z), bool
-    spacing_mm : float
-    stream : numpy.random.Generator
-    """
-    # A length, not voxels: else copies would be as good as lost on a coarse grid and too easy to see on a fine one.
-    shift = stream.uniform(-MAX_SHIFT_MM, MAX_SHIFT_MM, 3) / spacing_mm
-    moved = np.stack([ndimage.shift(image, shift, order=1) for image in images])
-    mask = ndimage.shift(brain.astype(np.float32), shift, order=1) > 0.5
-    gain = stream.uniform(0.85, 1.15, (len(images), 1, 1, 1))
-    changed = (moved * gain + stream.normal(0, NOISE_SD, moved.shape)).astype(np.float32)
-    return mirror_scan(changed, mask) if stream.random() < 0.5 else (changed, mask)
-
-
-def _copy_similarities(case: Case, index: int, reference: Reference, release: Release) -> list[float]:
-    """Return the similarity of a case with copies constructed from it, whichever way round is nearer."""
-    spacing_mm = release.synthetic.spacing_mm
-    images, brain = read_case(case, reference.modalities)
-    original = np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
-    stream = numpy_stream(reference.seed, "construct", index)
-    copies = [
-        embed_scan(*construct_copy(images, brain, spacing_mm, stream), spacing_mm) for _ in range(N_CONSTRUCTIONS)
-    ]
-    return [float((original @ copy).max()) for copy in copies]
 
 
 def _halves(n: int) -> tuple[slice, slice]:

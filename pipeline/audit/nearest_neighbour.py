@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.embedding import distances, embed_case, embed_with_mirror
 from pipeline.audit.targets import Reference, Release, Targets
 from pipeline.cohort import Case
+from pipeline.embedding import distances, embed_case, embed_with_mirror
 from pipeline.progress import progress
 
 NAME = "nearest-neighbour"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
-from pipeline.generate.stage import generate_cohort
+from pipeline.generate.synthesis import generate_cohort
 from pipeline.parallel import iterate_trainings, training_device
 from pipeline.seeds import derive_seed
 from pipeline.train.loop import TrainingPlan, train_generator

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.attributes import HEMISPHERES, volume_stratum
+from pipeline.attributes import HEMISPHERES, VOLUMES, volume_stratum
 from pipeline.cohort import UNKNOWN, Cohort
 from pipeline.config import ExportSection
 from pipeline.export.bids import IMAGE_TITLES, PUBLIC_COLUMNS
 from pipeline.export.gate import MEANINGS, GateDecision
 from pipeline.export.public_audit import Audit
 
-STRATA = ("small", "medium", "large")
 CC_BY_DEED = "https://creativecommons.org/licenses/by/4.0/"
 
 
@@ -101,7 +100,7 @@ def _count_table(cohort: Cohort, edges_ml: Sequence[float]) -> str:
     bounds = (f"below {edges_ml[1]:g} ml", f"{edges_ml[1]:g} to {edges_ml[2]:g} ml", f"{edges_ml[2]:g} ml and more")
     rows = [
         [f"{stratum} ({bound})", *(str(counts.get((stratum, side), 0)) for side in HEMISPHERES)]
-        for stratum, bound in zip(STRATA, bounds, strict=True)
+        for stratum, bound in zip(VOLUMES, bounds, strict=True)
     ]
     return _table(("volume", *HEMISPHERES), rows)
 

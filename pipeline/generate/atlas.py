@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.errors import CaseError
+from pipeline.generate.anatomy import random_person_warp
 from pipeline.generate.composition import draw_core, largest
 from pipeline.generate.placement import LabelMaps, fill_holes, focus_shares, join, list_places, push_tissue
 from pipeline.generate.plan import AskedCase
 from pipeline.growth import GrowthLaw, grow
 from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
-from pipeline.volumes import Grid, Volume, bounding_box, resample_labels, to_ras
-from pipeline.warps import compose, random_field, random_warp, warp_labels
+from pipeline.resampling import resample_labels
+from pipeline.volumes import Grid, Volume, bounding_box, to_ras
+from pipeline.warps import random_field, warp_labels
 
-WARPS_MM = ((5.5, 34.0), (1.6, 13.0))
-SIZE_SD = 0.04
 LAW = GrowthLaw(white_mm2_per_day=0.5, grey_mm2_per_day=0.12, proliferation_per_day=0.05, threshold=0.25)
 SEED_RADIUS_MM = 5.0
 FOCI_APART_MM = 15.0
@@ -69,21 +69,17 @@ def atlas_labels(asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.r
         parts_ml = (volume_ml, core * volume_ml, enhancing * volume_ml)
         focus = cut_density(density, parts_ml, grid.spacing_mm, scheme, stream)
         tumor_map = np.where((tumor_map == 0) & (tissue_map > 0), focus, tumor_map).astype(np.uint8)
+    # Growth goes round fluid and may close behind it.
+    tumor_map = fill_holes(tumor_map, ndimage.binary_fill_holes(tumor_map > 0))
     pushed = push_tissue(tissue_map, tumor_map, grid.spacing_mm, stream.uniform(*PUSH_STRENGTH))
     return join(pushed, tumor_map)
 
 
 def random_anatomy(grid: Grid, stream: np.random.Generator) -> UInt8Array:
-    """Draw a tissue map: the atlas at a size of its own, warped at two scales, mirrored in half of the cases."""
-    spacing = (grid.spacing_mm,) * 3
+    """Draw a tissue map: the atlas warped to a person of its own, mirrored in half of the cases."""
     tissue_map = atlas_tissue(grid)
-    warp = random_warp(grid.shape, spacing, *WARPS_MM[0], stream)
-    warp = compose(warp, random_warp(grid.shape, spacing, *WARPS_MM[1], stream), spacing)
-    sizes = np.exp(stream.normal(0.0, SIZE_SD, 3))
-    centre = (np.array(grid.shape) - 1) / 2
-    positions = np.indices(grid.shape, dtype=np.float32) - centre[:, None, None, None].astype(np.float32)
-    stretch = positions * (1 / sizes - 1)[:, None, None, None] * grid.spacing_mm
-    warped = warp_labels(tissue_map, (warp + stretch).astype(np.float32), spacing, len(TISSUE_CLASSES) + 1)
+    warp = random_person_warp(grid.shape, grid.spacing_mm, stream)
+    warped = warp_labels(tissue_map, warp, (grid.spacing_mm,) * 3, len(TISSUE_CLASSES) + 1)
     brain = ndimage.binary_fill_holes(warped > 0)
     filled = fill_holes(warped, brain)
     return np.ascontiguousarray(filled[::-1]) if stream.random() < 0.5 else filled

@@ -44,10 +44,9 @@ def read_shapes(case: Case, scheme: LabelScheme, spacing_mm: float) -> Shapes:
     tissue_map, tumor_map = np.asarray(case.tissue_map()), np.asarray(case.tumor_map())
     tumor = np.stack([scheme.region_mask(tumor_map, region) for region in scheme.regions])
     tissue = np.stack([tissue_map == value for value in range(1, len(TISSUE_CLASSES) + 1)])
-    brain = (tissue_map > 0) | (tumor_map > 0)
     return Shapes(
         _boxed(tumor, tumor_map > 0, TUMOR_BOX_MM, TUMOR_SPACING_MM, spacing_mm),
-        _boxed(tissue, brain, BRAIN_BOX_MM, TISSUE_SPACING_MM, spacing_mm),
+        _boxed(tissue, case.brain(), BRAIN_BOX_MM, TISSUE_SPACING_MM, spacing_mm),
     )
 
 

@@ -4,6 +4,7 @@ It says whether a scan shows the tumour that its label map asks for, and its inn
 measured on. It is trained on members and stays in the building.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,23 +81,31 @@ class Judge:
         return np.concatenate(rows)
 
 
-def train_judge(cohort: Cohort, config: SegmenterSection, compute: ComputeSection, seed: int, folder: Path) -> Judge:
-    """Train a judge on a cohort's train patients; its checkpoint is chosen on val.
+def train_judge(
+    cohort: Cohort,
+    members: Sequence[Case],
+    config: SegmenterSection,
+    compute: ComputeSection,
+    seed: int,
+    folder: Path,
+) -> Judge:
+    """Train a judge; its checkpoint is chosen on val.
 
     Parameters
     ----------
     cohort : Cohort
+    members : sequence of Case
+        Those that the generator was trained on.
     config : SegmenterSection
     compute : ComputeSection
     seed : int
     folder : Path
         For ``checkpoints/``; one found there is gone on from.
     """
-    members = cohort.split("train")
     scans = ScanPool(cohort.modalities)
     window = fit_window(scans.extent(members), SIZE_MULTIPLE)
     plan = SegmenterPlan(
-        arm=Arm("real-aug", members, (), 0.0, config.augmentation_strength),
+        arm=Arm("real-aug", tuple(members), (), 0.0, config.augmentation_strength),
         val_cases=cohort.patients("val"),
         scheme=cohort.scheme,
         modalities=cohort.modalities,

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pipeline.attributes import TumorAttributes, describe_tumor
@@ -30,6 +31,7 @@ from pipeline.generate.two_sample import two_sample_auc
 from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.progress import progress
 from pipeline.seeds import derive_seed, numpy_stream, torch_stream
+from pipeline.statistics import Estimate
 from pipeline.train.generator import Generator
 
 SLICES_PER_CASE = 12
@@ -57,7 +59,7 @@ class Sample:
 def read_sample(case: Case, modalities: Sequence[str]) -> Sample:
     """Read slices of a case, evenly over its brain."""
     tissue_map = np.asarray(case.tissue_map())
-    area = ((tissue_map > 0) | (np.asarray(case.tumor_map()) > 0)).sum(axis=(0, 1))
+    area = case.brain().sum(axis=(0, 1))
     inside = np.flatnonzero(area >= MIN_SLICE_SHARE * area.max())
     chosen = inside[np.linspace(0, len(inside) - 1, SLICES_PER_CASE).round().astype(int)]
     scans = np.stack([np.asarray(case.image(name))[:, :, chosen] for name in modalities])
@@ -67,10 +69,43 @@ def read_sample(case: Case, modalities: Sequence[str]) -> Sample:
     )
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the judge makes of a case.
+
+    Parameters
+    ----------
+    dice : dict of str to float
+        With the case's own label map, by region.
+    seen : TumorAttributes or None
+        The tumour that it sees; None if none.
+    """
+
+    dice: dict[str, float]
+    seen: TumorAttributes | None
+
+
+def look_at(judge: Judge, cases: Sequence[Case]) -> list[Look]:
+    """Let the judge look at cases."""
+    looks = []
+    with progress("judged", len(cases)) as task:
+        for case in cases:
+            found = judge.segment(case)
+            seen = describe_tumor(found, case.brain(), case.affine, judge.scheme) if found.any() else None
+            looks.append(Look(judge.score(case, found), seen))
+            task.advance()
+    return looks
+
+
+def mean_dice(looks: Sequence[Look]) -> dict[str, float]:
+    """Return the mean Dice by region."""
+    return {region: float(np.mean([look.dice[region] for look in looks])) for region in looks[0].dice}
+
+
 def measure_fidelity(
     judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case]
 ) -> tuple[dict[str, dict[str, Any]], list[TumorAttributes | None]]:
-    """Let the judge look at each synthetic case.
+    """Let the judge look at each synthetic case, and at real ones.
 
     Returns
     -------
@@ -80,25 +115,13 @@ def measure_fidelity(
     list of TumorAttributes or None
         What the judge sees in each synthetic case; None where it sees no tumour.
     """
-    seen, scores = [], []
-    with progress("judged", len(synthetic) + len(real_test)) as task:
-        for case in synthetic:
-            found = judge.segment(case)
-            scores.append(judge.score(case, found))
-            brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
-            seen.append(describe_tumor(found, brain, case.affine, judge.scheme) if found.any() else None)
-            task.advance()
-        real_scores = []
-        for case in real_test:
-            real_scores.append(judge.score(case, judge.segment(case)))
-            task.advance()
-    regions = {}
-    for region in judge.scheme.regions:
-        synthetic_dice = float(np.mean([score[region] for score in scores]))
-        real_dice = float(np.mean([score[region] for score in real_scores]))
-        ratio = synthetic_dice / real_dice if real_dice > 0 else None
-        regions[region] = {"synthetic": synthetic_dice, "real_test": real_dice, "ratio": ratio}
-    return regions, seen
+    looks = look_at(judge, synthetic)
+    real_dice = mean_dice(look_at(judge, real_test))
+    regions: dict[str, dict[str, Any]] = {}
+    for region, dice in mean_dice(looks).items():
+        real = real_dice[region]
+        regions[region] = {"synthetic": dice, "real_test": real, "ratio": dice / real if real > 0 else None}
+    return regions, [look.seen for look in looks]
 
 
 def measure_realism(
@@ -153,13 +176,8 @@ def measure_realism(
             ),
             "likeness_between_persons": _mean_likeness(groups[name], stream),
         }
-        n_patients = min(len(groups["members"]), len(groups[name]))
-        estimate = None
-        if n_patients >= MIN_PATIENTS_TWO_SAMPLE:
-            first, second = (
-                [sample.scans for sample in _some(groups[side], n_patients, stream)] for side in ("members", name)
-            )
-            estimate = two_sample_auc(first, second, n_steps, derive_seed(seed, "two-sample", name), judge.device)
+        test_seed = derive_seed(seed, "two-sample", name)
+        estimate = _tell_apart(groups["members"], groups[name], n_steps, test_seed, judge.device, stream)
         figures["two_sample_auc"] = None if estimate is None else estimate.value
         figures["two_sample_auc_ci"] = None if estimate is None else list(estimate.ci)
         for figure, value in figures.items():
@@ -173,6 +191,22 @@ def _draw(
     """Draw n slices, none twice."""
     slices = [pair for sample in samples for pair in zip(sample.scans, sample.tissue_maps, strict=True)]
     return [slices[int(index)] for index in stream.permutation(len(slices))[:n]]
+
+
+def _tell_apart(
+    first: Sequence[Sample],
+    second: Sequence[Sample],
+    n_steps: int,
+    seed: int,
+    device: torch.device,
+    stream: np.random.Generator,
+) -> Estimate | None:
+    """Run the two-sample test on as many patients of each side; None where there are too few."""
+    n = min(len(first), len(second))
+    if n < MIN_PATIENTS_TWO_SAMPLE:
+        return None
+    sides = [[sample.scans for sample in _some(side, n, stream)] for side in (first, second)]
+    return two_sample_auc(sides[0], sides[1], n_steps, seed, device)
 
 
 def _some(samples: Sequence[Sample], n: int, stream: np.random.Generator) -> list[Sample]:

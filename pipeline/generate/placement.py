@@ -188,6 +188,8 @@ def fill_holes(tissue_map: UInt8Array, region: NDArray[np.bool_]) -> UInt8Array:
 
 
 def join(tissue_map: UInt8Array, tumor_map: UInt8Array) -> LabelMaps:
-    """Put the tumour on the tissue; no tumour outside the brain."""
-    inside = np.where(tissue_map > 0, tumor_map, 0).astype(np.uint8)
-    return LabelMaps(np.where(inside > 0, 0, tissue_map).astype(np.uint8), inside)
+    """Put the tumour on the tissue; no tumour outside the brain, and no crumb that a warp broke off it."""
+    parts, n_parts = ndimage.label(tissue_map > 0)
+    brain = parts == 1 + np.bincount(parts.ravel())[1:].argmax() if n_parts > 1 else tissue_map > 0
+    inside = np.where(brain, tumor_map, 0).astype(np.uint8)
+    return LabelMaps(np.where(brain & (inside == 0), tissue_map, 0).astype(np.uint8), inside)

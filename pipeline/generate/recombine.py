@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.cohort import Case
 from pipeline.errors import CaseError
+from pipeline.generate.anatomy import random_person_warp
 from pipeline.generate.composition import set_enhancing
 from pipeline.generate.placement import (
     LabelMaps,
@@ -24,7 +25,6 @@ from pipeline.generate.plan import AskedCase
 from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
 from pipeline.warps import random_warp, warp_labels
 
-ANATOMY_WARP_MM = (4.0, 28.0)
 TUMOR_WARP_MM = (2.0, 16.0)
 TILT_DEGREES = 20.0
 PUSH_STRENGTH = (0.1, 0.35)
@@ -83,7 +83,7 @@ def recombine(
     spacing = (spacing_mm, spacing_mm, spacing_mm)
     tumor_map = np.asarray(donor.case.tumor_map())
     tissue_map = fill_tumor(np.asarray(anatomy.tissue_map()), np.asarray(anatomy.tumor_map()))
-    warp = random_warp(tissue_map.shape, spacing, *ANATOMY_WARP_MM, stream)
+    warp = random_person_warp(tissue_map.shape, spacing_mm, stream)
     tissue_map = warp_labels(tissue_map, warp, spacing, len(TISSUE_CLASSES) + 1)
     if stream.random() < 0.5:
         tissue_map = np.ascontiguousarray(tissue_map[::-1])

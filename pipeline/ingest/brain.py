@@ -18,7 +18,8 @@ from pipeline.errors import CaseError
 from pipeline.ingest.atlas import load_atlas
 from pipeline.ingest.brain_tools import run_tool
 from pipeline.ingest.registration import PYRAMID_MM, Alignment, align
-from pipeline.volumes import FloatArray, Grid, Volume, bounding_box, invert, resample, resample_onto
+from pipeline.resampling import invert, resample, resample_onto
+from pipeline.volumes import FloatArray, Grid, Volume, bounding_box
 
 # A head may be nodded, and its field of view may hold much neck or none: the search starts from each of these.
 START_TILTS_DEGREES = (-20.0, 0.0, 20.0)

@@ -14,11 +14,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.errors import CaseError, ConfigError
+from pipeline.resampling import place_on_grid
 from pipeline.scratch import temporary_folder
-from pipeline.volumes import Volume, load_volume, place_on_grid, save_volume, to_ras
+from pipeline.volumes import Volume, load_volume, save_volume, to_ras
 
 TIMEOUT_S = 1800
 PROGRAMS = {"synthstrip": ("mri_synthstrip", "nipreps-synthstrip"), "hd-bet": ("hd-bet",)}
@@ -83,7 +82,7 @@ def run_tool(head: Volume, tool: str, weights: Path) -> Volume:
         if result.returncode != 0 or not mask.is_file():
             raise CaseError(f"{tool} failed (exit code {result.returncode}); expected a brain mask; run it by hand")
         found = to_ras(load_volume(mask))
-        return place_on_grid(Volume(np.array(found.array) > 0, found.affine), head, called="brain mask")
+        return place_on_grid(Volume(found.array > 0, found.affine), head, called="brain mask")
 
 
 def _environment(tool: str, weights: Path, folder: Path) -> dict[str, str]:

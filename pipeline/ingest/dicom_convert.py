@@ -67,9 +67,7 @@ def convert_series(files: Sequence[Path]) -> Volume:
                 f"DICOM series of {len(files)} files gives {len(volumes)} volumes (dcm2niix exit code "
                 f"{result.returncode}); expected one; an image may be damaged or missing: export the series anew"
             )
-        volume = load_volume(volumes[0])
-        # The file goes with the folder: what was memory-mapped has to be read now.
-        return Volume(np.array(volume.array), volume.affine)
+        return load_volume(volumes[0])
 
 
 def _read_rescale(path: Path) -> tuple[float, float]:

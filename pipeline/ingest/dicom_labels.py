@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset
 from pipeline.errors import CaseError
 from pipeline.ingest.dicom_read import open_dicom, read_dataset, read_header
 from pipeline.ingest.manifest import Manifest
-from pipeline.volumes import MAX_VOXELS, RAS_TO_LPS, Volume, check_affine, to_ras
+from pipeline.resampling import RAS_TO_LPS
+from pipeline.volumes import MAX_VOXELS, Volume, check_affine, to_ras
 
 # A contour lies in a slice if no point is farther from it than this share of the distance between slices.
 IN_SLICE_TOLERANCE = 0.3

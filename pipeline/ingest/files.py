@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import DataError
@@ -48,11 +49,8 @@ def check_readable(files: Iterable[Path]) -> None:
 
 def count_unreadable(root: Path) -> int:
     """Return how many files and folders below a folder may not be read."""
-    closed: list[OSError] = []
-    n_closed = 0
-    for folder, _, names in os.walk(root, onerror=closed.append):
-        n_closed += sum(not os.access(Path(folder) / name, os.R_OK) for name in names if (Path(folder) / name).exists())
-    return n_closed + len(closed)
+    files, closed = scan_files(root)
+    return len(closed) + sum(not os.access(path, os.R_OK) for path in files)
 
 
 def walk_files(root: Path) -> list[Path]:
@@ -63,22 +61,43 @@ def walk_files(root: Path) -> list[Path]:
     DataError
         If the storage has gone away.
     """
-    unreadable: list[OSError] = []
-    files = list(_walk(root, unreadable))
-    for error in unreadable:
-        raise_if_lost(error)
-    if unreadable:
-        say(f"      {len(unreadable)} files or folders of the source could not be read and were passed over")
+    files, closed = scan_files(root)
+    if closed:
+        say(f"      {len(closed)} files or folders of the source could not be read and were passed over")
     return sorted(files)
 
 
-def _walk(root: Path, unreadable: list[OSError]) -> Iterator[Path]:
-    for folder, _, names in os.walk(root, onerror=unreadable.append):
+def scan_files(root: Path) -> tuple[dict[Path, os.stat_result], list[OSError]]:
+    """Find all files below a folder.
+
+    Returns
+    -------
+    dict of Path to stat_result
+        Links to nothing are no files.
+    list of OSError
+        What could not be looked into.
+
+    Raises
+    ------
+    DataError
+        If the storage has gone away: a shorter list would throw away what is done.
+    """
+    files: dict[Path, os.stat_result] = {}
+    closed: list[OSError] = []
+    for folder, _, names in os.walk(root, onerror=closed.append):
         for name in names:
             path = Path(folder) / name
             try:
-                # A link to nothing is no file; a folder that may not be entered raises.
-                if path.is_file():
-                    yield path
+                status = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
             except OSError as error:
-                unreadable.append(error)
+                # A link that leads to itself is none either.
+                if error.errno != errno.ELOOP:
+                    closed.append(error)
+                continue
+            if stat.S_ISREG(status.st_mode):
+                files[path] = status
+    for refused in closed:
+        raise_if_lost(refused)
+    return files, closed

@@ -1,13 +1,12 @@
 """What ingest's result depends on outside its config section."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, named_file
-from pipeline.ingest.files import raise_if_lost
+from pipeline.ingest.files import scan_files
 from pipeline.ingest.manifest import manifest_path
 from pipeline.ingest.pseudonym import key_digest
 
@@ -44,24 +43,14 @@ def list_source(root: Path) -> list[tuple[str, int, int]]:
     ConfigError
         If the folder does not exist or is empty.
     DataError
-        If its storage has gone away: a shorter list would throw away what is done.
+        If its storage has gone away.
     """
     if not root.is_dir():
         raise ConfigError(f"ingest.source: {root} is no folder; expected a folder of scans, or `phantom`")
-    entries = []
-    for folder, _, names in os.walk(root, onerror=raise_if_lost):
-        for name in names:
-            path = Path(folder) / name
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise_if_lost(error)
-                # A link to nothing: the case that needs it will say so.
-                continue
-            entries.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
-    if not entries:
+    files, _ = scan_files(root)
+    if not files:
         raise ConfigError(f"ingest.source: {root} is empty; expected a folder of scans")
-    return sorted(entries)
+    return sorted((path.relative_to(root).as_posix(), s.st_size, s.st_mtime_ns) for path, s in files.items())
 
 
 def _digest_weights(path: Path) -> dict[str, str]:

@@ -20,7 +20,8 @@ from scipy import ndimage
 from pipeline.errors import CaseError
 from pipeline.ingest.atlas import load_atlas
 from pipeline.ingest.registration import align
-from pipeline.volumes import FloatArray, Grid, Volume, resample, resample_mask
+from pipeline.resampling import resample, resample_mask
+from pipeline.volumes import FloatArray, Grid, Volume
 
 SPACING_MM = 4.0
 SHAPE = (48, 56, 48)

@@ -11,7 +11,8 @@ from pipeline.ingest.dicom_convert import convert_series
 from pipeline.ingest.dicom_labels import read_dicom_labels
 from pipeline.ingest.discover import SourceCase
 from pipeline.ingest.manifest import Manifest
-from pipeline.volumes import MAX_INTENSITY, Volume, load_volume, place_on_grid, to_ras
+from pipeline.resampling import place_on_grid
+from pipeline.volumes import MAX_INTENSITY, Volume, load_volume, to_ras
 
 WHOLE_NUMBER_TOLERANCE, MAX_LABEL = 1e-3, 2**31
 # A background that is no 0 fills most of the image's faces; equal within this share of the intensity range.

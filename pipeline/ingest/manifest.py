@@ -8,7 +8,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from pipeline.config import describe_problem
+from pipeline.config_problems import describe_problem
 from pipeline.errors import ConfigError, named_file
 from pipeline.labels import MODALITIES, TUMOR_CLASSES, LabelScheme
 

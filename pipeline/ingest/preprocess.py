@@ -21,10 +21,7 @@ from pipeline.ingest.registration import PYRAMID_MM, align
 from pipeline.ingest.sidecars import build_sidecars
 from pipeline.ingest.tissue import classify_tissue, correct_bias
 from pipeline.labels import MODALITIES
-from pipeline.volumes import (
-    FloatArray,
-    Grid,
-    Volume,
+from pipeline.resampling import (
     covers,
     find_on_grid,
     invert,
@@ -34,6 +31,7 @@ from pipeline.volumes import (
     resample_mask,
     resample_onto,
 )
+from pipeline.volumes import FloatArray, Grid, Volume
 
 # More of the brain than this outside the grid is a wrong grid, not a rounding.
 MAX_BRAIN_OUTSIDE = 0.005
@@ -116,14 +114,7 @@ def preprocess_case(case: SourceCase, subject: str, manifest: Manifest, config: 
     ways = {name: placement.to_scan[name] @ onto_reference for name in loaded.images}
     brain = resample_mask(mask, grid, onto_reference)
     tumor_map = resample_labels(loaded.tumor, grid, len(manifest.scheme.tumor) + 1, ways[loaded.drawn_on]).array
-    outside = share_outside(tumor_map > 0, brain)
-    if outside > MAX_TUMOR_OUTSIDE:
-        raise CaseError(
-            f"{100 * outside:.0f}% of the tumour outside the brain; expected at most {100 * MAX_TUMOR_OUTSIDE:.0f}%; "
-            "look at the label map, or give a brain mask"
-        )
-    if not tumor_map.any():
-        raise CaseError("tumour smaller than a voxel of the working grid; expected at least one; lower the spacing")
+    check_tumor(tumor_map > 0, brain)
     whole = brain | (tumor_map > 0)
     scans = {name: resample(volume, grid, to_volume=ways[name]).array for name, volume in loaded.images.items()}
     even = scans
@@ -201,7 +192,7 @@ def find_brain(loaded: LoadedCase, placement: Placement, manifest: Manifest, con
     elif config.brain_extraction == "none":
         raise CaseError("scan with skull and no brain mask; expected one of both; strip it or name `brain_mask:`")
     else:
-        mask = extract_brain(reference, config).array
+        return extract_brain(reference, config)
     brain = Volume(keep_largest(mask), reference.affine)
     check_volume(brain)
     return brain
@@ -210,6 +201,24 @@ def find_brain(loaded: LoadedCase, placement: Placement, manifest: Manifest, con
 def finds_brain(loaded: LoadedCase, manifest: Manifest) -> bool:
     """Tell whether the brain has to be extracted: no mask is given, and the skull is on."""
     return loaded.given_brain is None and not manifest.prepared.skull_stripped
+
+
+def check_tumor(tumor: NDArray[np.bool_], brain: NDArray[np.bool_]) -> None:
+    """Check that the working grid holds a tumour, and that it lies in the brain.
+
+    Raises
+    ------
+    CaseError
+        If not.
+    """
+    outside = share_outside(tumor, brain)
+    if outside > MAX_TUMOR_OUTSIDE:
+        raise CaseError(
+            f"{100 * outside:.0f}% of the tumour outside the brain; expected at most {100 * MAX_TUMOR_OUTSIDE:.0f}%; "
+            "look at the label map, or give a brain mask"
+        )
+    if not tumor.any():
+        raise CaseError("tumour smaller than a voxel of the working grid; expected at least one; lower the spacing")
 
 
 def check_contrast(loaded: LoadedCase, mask: Volume) -> None:

@@ -17,7 +17,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from pipeline.errors import CaseError
-from pipeline.volumes import FloatArray, Volume, as_transform, to_sitk, turn_lps
+from pipeline.resampling import as_transform, to_sitk, turn_lps
+from pipeline.volumes import FloatArray, Volume
 
 Freedom = Literal["rigid", "affine"]
 Likeness = Literal["correlation", "mutual information"]

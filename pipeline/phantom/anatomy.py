@@ -28,7 +28,7 @@ ATLAS_MARGIN = 8
 SURFACE_VOXELS = 2
 SWELLING_STEP = 4
 FULL_WIDTH_IN_SIGMAS = 2.355
-# Less than volumes.resample takes: the atlas is an average and blurred already.
+# Less than resampling.resample takes: the atlas is an average and blurred already.
 ALIASING_SHARE = 0.7
 
 HEAD_SCALE_SD = 0.025

@@ -21,7 +21,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from pipeline.labels import LabelScheme
-from pipeline.volumes import RAS_TO_LPS, Volume
+from pipeline.resampling import RAS_TO_LPS
+from pipeline.volumes import Volume
 
 STUDY_DATE = "20190314"
 # Echo, repetition, inversion time in ms, flip angle in degrees, scanning sequence, description.

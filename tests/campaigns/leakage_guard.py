@@ -31,7 +31,8 @@ from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.leakage import Anatomy, describe_anatomy
 from pipeline.ingest.manifest import load_manifest
 from pipeline.phantom.cohort import make_subject
-from pipeline.volumes import Grid, Volume, load_volume, resample, resample_mask, to_ras
+from pipeline.resampling import resample, resample_mask
+from pipeline.volumes import Grid, Volume, load_volume, to_ras
 
 THRESHOLD = IngestSection().same_person_correlation
 Stream = np.random.Generator
@@ -141,7 +142,7 @@ def measure_skulls(n: int) -> None:
 
 def resample_to(head: Volume, brain: Volume) -> NDArray[np.bool_]:
     """Return the true brain on a head's grid."""
-    from pipeline.volumes import resample_onto
+    from pipeline.resampling import resample_onto
 
     filled = ndimage.binary_fill_holes(brain.array).astype(np.float32)
     return resample_onto(Volume(filled, brain.affine), head).array > 0.5

@@ -25,8 +25,7 @@ def embed_case(case: Case, modalities: Sequence[str], spacing_mm: float) -> Embe
 def read_case(case: Case, modalities: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Read a case's scan (modalities, x, y, z), float32 in [0, 1000], and its brain mask (x, y, z)."""
     images = np.stack([np.asarray(case.image(name), np.float32) for name in modalities])
-    brain = (np.asarray(case.tissue_map()) > 0) | (np.asarray(case.tumor_map()) > 0)
-    return images, brain
+    return images, case.brain()
 
 
 def embed_scan(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> Embedding:

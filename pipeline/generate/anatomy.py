@@ -1,0 +1,43 @@
+"""The warp that makes one anatomy into another person's.
+
+People differ in size, in the broad shape of the brain and in its details, on both sides much alike: the midline stays
+a plane unless something pushes it. So two scales of warp are symmetric, and a weak third one is not.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.warps import compose, random_warp
+
+# Root mean square displacement, smoothness, both mm, and whether both sides move alike.
+WARPS_MM = ((5.5, 34.0, True), (1.6, 13.0, True), (1.2, 24.0, False))
+SIZE_SD = 0.04
+
+
+def random_person_warp(
+    shape: tuple[int, int, int], spacing_mm: float, stream: np.random.Generator
+) -> NDArray[np.float32]:
+    """Draw the warp from one person's anatomy to a new one's: a size along each axis, and three scales of shape.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the working grid; its middle in x is the midline.
+    spacing_mm : float
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, (3, x, y, z), float32
+        Displacement in mm, without folds.
+    """
+    spacing = (spacing_mm,) * 3
+    warp = np.zeros((3, *shape), np.float32)
+    for amplitude_mm, smoothness_mm, is_symmetric in WARPS_MM:
+        warp = compose(warp, random_warp(shape, spacing, amplitude_mm, smoothness_mm, stream, is_symmetric), spacing)
+    sizes = np.exp(stream.normal(0.0, SIZE_SD, 3))
+    centre = (np.array(shape) - 1) / 2
+    positions = np.indices(shape, dtype=np.float32) - centre[:, None, None, None].astype(np.float32)
+    stretch = positions * (1 / sizes - 1)[:, None, None, None] * spacing_mm
+    whole: NDArray[np.float32] = (warp + stretch).astype(np.float32)
+    return whole

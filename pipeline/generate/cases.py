@@ -1,0 +1,158 @@
+"""Make synthetic cases: label maps as the plan asks, and the scans that the generator draws from them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.attributes import TumorAttributes, describe_tumor
+from pipeline.cohort import Case, CaseData, Cohort
+from pipeline.config import ComputeSection, GenerateSection
+from pipeline.errors import CaseError
+from pipeline.generate.atlas import atlas_labels
+from pipeline.generate.placement import LabelMaps
+from pipeline.generate.plan import AskedCase
+from pipeline.generate.recombine import Donor, choose_persons, recombine, tumor_ml
+from pipeline.generate.sampling import render_volume, to_intensity
+from pipeline.labels import LabelScheme
+from pipeline.parallel import iterate_cases, training_device
+from pipeline.progress import progress
+from pipeline.seeds import numpy_stream, torch_stream
+from pipeline.train.generator import Generator
+from pipeline.volumes import Grid
+
+# Label maps that wait in memory for their scans: few beside what a training needs, and enough to keep workers busy.
+CASES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One label map to make, with all that its worker needs."""
+
+    asked: AskedCase
+    donors: tuple[Donor, ...]
+    scheme: LabelScheme
+    grid: Grid
+    config: GenerateSection
+    seed: int
+
+
+@dataclass(frozen=True)
+class MadeCase:
+    """A synthetic case, ready to be written.
+
+    Parameters
+    ----------
+    asked : AskedCase
+    data : CaseData
+    attributes : TumorAttributes
+        Of the label map.
+    """
+
+    asked: AskedCase
+    data: CaseData
+    attributes: TumorAttributes
+
+
+def make_cases(
+    generator: Generator,
+    cohort: Cohort,
+    persons: Sequence[Case],
+    asked: Sequence[AskedCase],
+    config: GenerateSection,
+    compute: ComputeSection,
+    seed: int,
+) -> Iterator[MadeCase]:
+    """Make cases one after the other; only :data:`CASES_AT_ONCE` label maps are in memory.
+
+    Parameters
+    ----------
+    generator : Generator
+    cohort : Cohort
+        Gives grid, scheme and modalities.
+    persons : sequence of Case
+        Members: the only patients whose label maps may be recombined.
+    asked : sequence of AskedCase
+    config : GenerateSection
+    compute : ComputeSection
+    seed : int
+        Root of the streams; a case depends on it and on its own number only.
+
+    Raises
+    ------
+    ConfigError
+        If a GPU is asked for that is not there.
+    CaseError
+        If no attempt gave a label map for a case.
+    """
+    grid = Grid(cohort.shape, cohort.spacing_mm)
+    donors = tuple(Donor(case, tumor_ml(case, cohort.spacing_mm)) for case in persons)
+    generator = generator.to(training_device(compute))
+    with progress("cases", len(asked)) as task:
+        for start in range(0, len(asked), CASES_AT_ONCE):
+            some = asked[start : start + CASES_AT_ONCE]
+            tasks = [LabelTask(case, donors, cohort.scheme, grid, config, seed) for case in some]
+            for case, labels in zip(some, list(iterate_cases(make_labels, tasks, compute)), strict=True):
+                data = _render(generator, case, labels, cohort, seed)
+                yield MadeCase(case, data, _describe(labels, grid, cohort.scheme))
+                task.advance()
+
+
+def make_labels(task: LabelTask) -> LabelMaps:
+    """Make one label map: tries until one is as asked; else the last that was possible at all.
+
+    Raises
+    ------
+    CaseError
+        If no attempt gave a label map.
+    """
+    latest: LabelMaps | None = None
+    for attempt in range(task.config.max_attempts):
+        stream = numpy_stream(task.seed, "labels", task.asked.number, attempt)
+        try:
+            latest = _draw_labels(task, stream)
+        except CaseError:
+            continue
+        if latest.tumor_map.any() and task.asked.is_met_by(_describe(latest, task.grid, task.scheme), task.config):
+            return latest
+    if latest is None or not latest.tumor_map.any():
+        raise CaseError(
+            f"no label map with a tumour of {task.asked.volume_ml:.0f} ml in {task.config.max_attempts} attempts; "
+            "expected one; raise generate.max_attempts, or change generate.volume_edges_ml"
+        )
+    return latest
+
+
+def subject_name(number: int) -> str:
+    """Return the name of a synthetic subject, from its number."""
+    return f"syn{number:05d}"
+
+
+def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
+    if task.asked.label_source == "atlas":
+        return atlas_labels(task.asked, task.grid, task.scheme, stream)
+    anatomy, donor = choose_persons(task.donors, task.asked, stream)
+    return recombine(anatomy, donor, task.asked, task.scheme, task.grid.spacing_mm, stream)
+
+
+def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, seed: int) -> CaseData:
+    condition = cohort.scheme.combine(labels.tissue_map, labels.tumor_map)
+    scan = render_volume(generator, condition, torch_stream(seed, "render", asked.number))
+    brain = condition > 0
+    images = {name: to_intensity(scan[i], brain) for i, name in enumerate(cohort.modalities)}
+    sidecar = {
+        "SkullStripped": True,
+        "Synthetic": True,
+        "Description": "Made by a conditional GAN from a label map; no patient was scanned",
+        "LabelSource": asked.label_source,
+    }
+    sidecars: dict[str, dict[str, Any]] = dict.fromkeys(images, sidecar)
+    sidecars["tumor"] = sidecars["tissue"] = {"Manual": False, "Synthetic": True, "LabelSource": asked.label_source}
+    affine = Grid(cohort.shape, cohort.spacing_mm).affine
+    return CaseData(subject_name(asked.number), images, labels.tissue_map, labels.tumor_map, affine, sidecars)
+
+
+def _describe(labels: LabelMaps, grid: Grid, scheme: LabelScheme) -> TumorAttributes:
+    brain = (labels.tissue_map > 0) | (labels.tumor_map > 0)
+    return describe_tumor(labels.tumor_map, brain, grid.affine, scheme)

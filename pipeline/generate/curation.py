@@ -1,0 +1,244 @@
+"""Curation: of more candidates than are asked for, the best on fidelity, realism and diversity at once are kept.
+
+Near-duplicates of a person go first, by one rule for persons trained on and persons of val alike. Distance to patients
+is no criterion beyond that: a cohort picked to lie far from its members would tell who they are. What is left is
+sorted into fronts, none of whose candidates is beaten by another in every criterion; within a front the ones that are
+least crowded come first.
+
+References
+----------
+Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", doi:10.1109/4235.996017 (fronts,
+crowding).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cohort import Case, Cohort
+from pipeline.embedding import embed_case, embed_with_mirror
+from pipeline.generate.judge import Judge
+from pipeline.generate.measures import read_sample
+from pipeline.generate.plan import Cell
+from pipeline.generate.realism import standardise, to_components
+from pipeline.near_duplicates import copies_likeness, copy_threshold
+from pipeline.progress import progress
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate, with what decides about it.
+
+    Parameters
+    ----------
+    cell : tuple of str
+        Stratum that was asked for; candidates compete within it.
+    is_as_asked : bool
+        Whether its label map is in the cell.
+    is_near_duplicate : bool
+        Of a person of train or val.
+    scores : dict of str to float
+        By criterion, higher is better.
+    """
+
+    cell: Cell
+    is_as_asked: bool
+    is_near_duplicate: bool
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of a candidate.
+
+    Parameters
+    ----------
+    is_kept : bool
+    reason : str
+        Of a refusal; empty if kept.
+    front : int
+        From 1; 0 for near-duplicates, which are in none.
+    """
+
+    is_kept: bool
+    reason: str
+    front: int
+
+
+def score_candidates(judge: Judge, cases: Sequence[Case], val: Sequence[Case]) -> list[dict[str, float]]:
+    """Score candidates on fidelity, realism and diversity.
+
+    Parameters
+    ----------
+    judge : Judge
+        Trained for choosing; not the one that the chosen are measured by.
+    cases : sequence of Case
+    val : sequence of Case
+        Val patients: what realism is held against. Members are not: likeness to them must not decide.
+
+    Returns
+    -------
+    list of dict
+        ``fidelity``: mean Dice over regions of what the judge sees with the label map asked for. ``realism``: minus
+        the mean Mahalanobis distance of slices from those of val patients, on the main axes of the judge's features.
+        ``diversity``: distance of the mean features to those of the nearest other candidate, on the same axes.
+    """
+    real = np.concatenate([judge.features(read_sample(case, judge.modalities).scans) for case in val])
+    fidelity, features = [], []
+    with progress("curated", len(cases)) as task:
+        for case in cases:
+            fidelity.append(float(np.mean(list(judge.score(case, judge.segment(case)).values()))))
+            features.append(judge.features(read_sample(case, judge.modalities).scans))
+            task.advance()
+    standard = standardise(real, *features)
+    axes = to_components(standard[0], np.concatenate(standard[1:]))
+    deviation = np.maximum(axes[0].std(axis=0), 1e-6)
+    slices = (axes[1] / deviation).reshape(len(cases), -1, axes[1].shape[1])
+    realism = -np.linalg.norm(slices, axis=2).mean(axis=1)
+    diversity = nearest_distances(slices.mean(axis=1))
+    return [
+        {"fidelity": f, "realism": float(r), "diversity": float(d)}
+        for f, r, d in zip(fidelity, realism, diversity, strict=True)
+    ]
+
+
+def nearest_distances(points: Scores) -> Scores:
+    """Return the distance of each point (n, dimensions) to the nearest other: (n,); 0 for one alone."""
+    if len(points) < 2:
+        return np.zeros(len(points))
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    nearest: Scores = distances.min(axis=1)
+    return nearest
+
+
+def find_near_duplicates(
+    cases: Sequence[Case], persons: Sequence[Case], val: Sequence[Case], cohort: Cohort, seed: int
+) -> list[bool]:
+    """Tell which candidates are as like a real person as constructed copies are like their original.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Candidates.
+    persons : sequence of Case
+        Trained on.
+    val : sequence of Case
+        Not trained on; held against candidates just as those are, and originals of the constructed copies.
+    cohort : Cohort
+        Gives modalities and spacing.
+    seed : int
+    """
+    modalities, spacing_mm = cohort.modalities, cohort.spacing_mm
+    copies = copies_likeness(val, modalities, spacing_mm, seed)
+    real = [(case.person, embed_with_mirror(case, modalities, spacing_mm)) for case in (*persons, *val)]
+    honest = [
+        float((one @ other.T).max())
+        for number, (person, one) in enumerate(real)
+        for other_person, other in real[:number]
+        if person != other_person
+    ]
+    # Never below what two different persons reach.
+    threshold = max(copy_threshold(copies, np.array(honest)), *honest)
+    everyone = np.concatenate([both_ways for _, both_ways in real])
+    found = []
+    with progress("near-duplicates", len(cases)) as task:
+        for case in cases:
+            found.append(bool((everyone @ embed_case(case, modalities, spacing_mm)).max() >= threshold))
+            task.advance()
+    return found
+
+
+def choose(candidates: Sequence[Candidate], n_asked: Mapping[Cell, int]) -> list[Choice]:
+    """Choose as many candidates of each cell as were asked for, the best first.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    n_asked : mapping
+        Cases asked for in each cell.
+
+    Returns
+    -------
+    list of Choice
+        Fewer are kept than asked for where near-duplicates leave fewer.
+    """
+    eligible = [index for index, candidate in enumerate(candidates) if not candidate.is_near_duplicate]
+    criteria = list(candidates[0].scores)
+    points = np.array([[candidates[index].scores[name] for name in criteria] for index in eligible], np.float64)
+    points = points.reshape(len(eligible), len(criteria))
+    fronts = pareto_fronts(points)
+    crowding = crowding_distances(points, fronts)
+    order = sorted(
+        range(len(eligible)),
+        key=lambda i: (not candidates[eligible[i]].is_as_asked, fronts[i], -crowding[i], eligible[i]),
+    )
+    left = Counter(n_asked)
+    choices = [Choice(False, "near-duplicate of a real person", 0)] * len(candidates)
+    for position in order:
+        index, front = eligible[position], int(fronts[position])
+        candidate = candidates[index]
+        if left[candidate.cell] > 0:
+            left[candidate.cell] -= 1
+            choices[index] = Choice(True, "", front)
+        else:
+            choices[index] = Choice(False, _reason(candidate, front), front)
+    return choices
+
+
+def _reason(candidate: Candidate, front: int) -> str:
+    if not candidate.is_as_asked:
+        return "label map not as asked for"
+    if front > 1:
+        return f"front {front}: others of its stratum are better in every criterion, or in a better front"
+    return "front 1, but in a more crowded place than others of its stratum"
+
+
+def pareto_fronts(points: Scores) -> NDArray[np.int64]:
+    """Sort points into fronts: 1 for those that no other beats, 2 for those that only these beat, and so on.
+
+    Parameters
+    ----------
+    points : ndarray, (n, criteria), float64
+        Higher is better. One beats another if it is nowhere worse and somewhere better.
+    """
+    differences = points[:, None] - points[None]
+    beats: NDArray[np.bool_] = np.all(differences >= 0, axis=2) & np.any(differences > 0, axis=2)
+    fronts = np.zeros(len(points), np.int64)
+    front = 0
+    while (fronts == 0).any():
+        front += 1
+        rest = fronts == 0
+        fronts[rest & ~(beats[rest].any(axis=0))] = front
+    return fronts
+
+
+def crowding_distances(points: Scores, fronts: NDArray[np.int64]) -> Scores:
+    """Return how far apart the neighbours of each point lie on its front: (n,); infinite at an end of a criterion."""
+    distances = np.zeros(len(points))
+    for front in np.unique(fronts):
+        members = np.flatnonzero(fronts == front)
+        for values in points[members].T:
+            order = np.argsort(values, kind="stable")
+            spread = float(values[order[-1]] - values[order[0]])
+            distances[members[order[[0, -1]]]] = np.inf
+            if spread > 0:
+                distances[members[order[1:-1]]] += (values[order[2:]] - values[order[:-2]]) / spread
+    return distances
+
+
+def curation_rows(candidates: Sequence[Candidate], choices: Sequence[Choice]) -> list[dict[str, object]]:
+    """Return a row for each candidate: its stratum, scores, front, and why it was refused."""
+    rows: list[dict[str, Any]] = []
+    for number, (candidate, choice) in enumerate(zip(candidates, choices, strict=True), start=1):
+        scores = {name: f"{value:.4f}" for name, value in candidate.scores.items()}
+        kept = "kept" if choice.is_kept else "refused"
+        head = {"candidate": number, "asked": "/".join(candidate.cell), **scores}
+        rows.append({**head, "front": choice.front, "outcome": kept, "reason": choice.reason})
+    return rows
