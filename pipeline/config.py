@@ -149,7 +149,9 @@ class SegmenterSection(Section):
     steps: PositiveInt = Field(4000, description="Optimiser steps, the same in every arm.")
     batch_size: PositiveInt = Field(8, description="Slices in a step.")
     filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(16, description="First-level filters of SegResNet.")
-    learning_rate: PositiveFloat = Field(1e-3, description="AdamW step size, cosine decay.")
+    learning_rate: PositiveFloat = Field(
+        1e-3, description="AdamW step size; rises over the first tenth of the steps, then decays by a cosine."
+    )
     augmentation_strength: Share = Field(1.0, description="Scales probabilities and ranges of ordinary augmentation.")
     validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
 

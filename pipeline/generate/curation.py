@@ -8,7 +8,7 @@ least crowded come first.
 References
 ----------
 Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", doi:10.1109/4235.996017 (fronts,
-crowding).
+crowding). Zhang et al. 2015, "An efficient approach to nondominated sorting", doi:10.1109/TEVC.2014.2308305.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from pipeline.cohort import Case, Cohort
 from pipeline.embedding import embed_case, embed_with_mirror
@@ -112,10 +113,8 @@ def nearest_distances(points: Scores) -> Scores:
     """Return the distance of each point (n, dimensions) to the nearest other: (n,); 0 for one alone."""
     if len(points) < 2:
         return np.zeros(len(points))
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
-    np.fill_diagonal(distances, np.inf)
-    nearest: Scores = distances.min(axis=1)
-    return nearest
+    distances, _ = cKDTree(points).query(points, k=[2])
+    return np.asarray(distances, np.float64).ravel()
 
 
 def find_near_duplicates(
@@ -208,15 +207,23 @@ def pareto_fronts(points: Scores) -> NDArray[np.int64]:
     points : ndarray, (n, criteria), float64
         Higher is better. One beats another if it is nowhere worse and somewhere better.
     """
-    differences = points[:, None] - points[None]
-    beats: NDArray[np.bool_] = np.all(differences >= 0, axis=2) & np.any(differences > 0, axis=2)
+    # From the highest on: what beats a point comes before it.
+    order = np.lexsort(-points.T[::-1]) if points.size else range(len(points))
+    members: list[list[int]] = []
     fronts = np.zeros(len(points), np.int64)
-    front = 0
-    while (fronts == 0).any():
-        front += 1
-        rest = fronts == 0
-        fronts[rest & ~(beats[rest].any(axis=0))] = front
+    for index in order:
+        places = (n for n, front in enumerate(members) if not _is_beaten(points[index], points[front]))
+        place = next(places, len(members))
+        if place == len(members):
+            members.append([])
+        members[place].append(int(index))
+        fronts[index] = place + 1
     return fronts
+
+
+def _is_beaten(point: Scores, others: Scores) -> bool:
+    better = others - point
+    return bool(np.any(np.all(better >= 0, axis=1) & np.any(better > 0, axis=1)))
 
 
 def crowding_distances(points: Scores, fronts: NDArray[np.int64]) -> Scores:

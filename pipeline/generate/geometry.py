@@ -5,7 +5,7 @@ other's, of the tissues after the brain's centre has; each also mirrored. What i
 would be a member in disguise.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,12 +115,12 @@ def compare_geometry(
 ) -> dict[str, dict[str, dict[str, object]]]:
     """Compare the label maps of each label source, and of real persons of val and test, with those of members."""
 
-    def read(cohort: Cohort, cases: Iterable[Case]) -> list[Shapes]:
-        return [read_shapes(case, cohort.scheme, cohort.spacing_mm) for case in cases]
+    def read(cohort: Cohort, cases: Iterable[Case]) -> Iterator[Shapes]:
+        return (read_shapes(case, cohort.scheme, cohort.spacing_mm) for case in cases)
 
     groups = {
         source: read(synthetic, [case for case in synthetic.cases if case.source == source])
         for source in sorted({case.source for case in synthetic.cases})
     }
     groups["real"] = read(real, (*real.patients("val"), *real.patients("test")))
-    return measure_geometry(read(real, real.patients("train")), groups, stream)
+    return measure_geometry(list(read(real, real.patients("train"))), groups, stream)

@@ -7,7 +7,7 @@ on them. What is measured on them is reported, and chooses nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,8 +38,13 @@ SLICES_PER_CASE = 12
 # A slice counts if it shows at least this share of what the fullest one shows.
 MIN_SLICE_SHARE = 0.4
 MAX_PAIRS = 60
+# Drawn by chance from larger groups: memory does not grow with the cohort.
+MAX_PERSONS = 64
 MIN_PATIENTS_TWO_SAMPLE = 8
 N_REDRAWN = 4
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -153,10 +158,10 @@ def measure_realism(
     """
     modalities = real.modalities
     stream = numpy_stream(seed, "realism")
+    sources = {"members": real.patients("train"), "real": real.patients(*sides), "synthetic": synthetic.cases}
     groups = {
-        "members": [read_sample(case, modalities) for case in real.patients("train")],
-        "real": [read_sample(case, modalities) for side in sides for case in real.patients(side)],
-        "synthetic": [read_sample(case, modalities) for case in synthetic.cases],
+        name: [read_sample(case, modalities) for case in _some(cases, MAX_PERSONS, numpy_stream(seed, "persons", name))]
+        for name, cases in sources.items()
     }
     n_slices = min(sum(len(sample.scans) for sample in samples) for samples in groups.values())
     drawn = {name: _draw(samples, n_slices, stream) for name, samples in groups.items()}
@@ -209,8 +214,8 @@ def _tell_apart(
     return two_sample_auc(sides[0], sides[1], n_steps, seed, device)
 
 
-def _some(samples: Sequence[Sample], n: int, stream: np.random.Generator) -> list[Sample]:
-    return [samples[int(index)] for index in stream.permutation(len(samples))[:n]]
+def _some(items: Sequence[Item], n: int, stream: np.random.Generator) -> list[Item]:
+    return [items[int(index)] for index in stream.permutation(len(items))[:n]]
 
 
 def _mean_likeness(samples: Sequence[Sample], stream: np.random.Generator) -> float | None:

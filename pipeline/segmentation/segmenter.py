@@ -36,6 +36,13 @@ from pipeline.train.data import read_scan
 SIZE_MULTIPLE = 8
 WEIGHT_DECAY = 1e-2
 PREDICTION_BATCH = 16
+# Of the steps; the step size rises over them.
+WARM_UP_SHARE = 0.1
+# In cross-entropy, tumour counting 1. Most voxels are background: at 1, short trainings of some seeds never leave the
+# answer that all of it is.
+BACKGROUND_WEIGHT = 0.1
+# With one channel a group, as MONAI's default has it for narrow networks, a layer forgets how bright a channel is.
+CHANNELS_PER_GROUP = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,13 @@ class Segmenter(nn.Module):
 
     def __init__(self, n_modalities: int, n_classes: int, filters: int) -> None:
         super().__init__()
-        self.network = SegResNet(spatial_dims=2, init_filters=filters, in_channels=n_modalities, out_channels=n_classes)
+        self.network = SegResNet(
+            spatial_dims=2,
+            init_filters=filters,
+            in_channels=n_modalities,
+            out_channels=n_classes,
+            norm=("GROUP", {"num_groups": filters // CHANNELS_PER_GROUP}),
+        )
 
     def encode(self, scan: Tensor) -> Tensor:
         """Return the deepest features of scans (N, modalities, x, y): (N, features, x / 8, y / 8)."""
@@ -167,7 +180,9 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
     state = {"segmenter": segmenter, "best": best}
     step = load_checkpoint(folder / "checkpoints", state, {"segmenter": optimizer})
     sampler = ArmSampler(plan.arm, scans, plan.window)
-    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    weight = torch.ones(1 + len(plan.scheme.tumor), device=fabric.device)
+    weight[0] = BACKGROUND_WEIGHT
+    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
     loss_sum, n_summed = torch.zeros((), device=fabric.device), 0
     with progress(f"segmenter {plan.arm.name}", config.steps) as task:
         task.advance(step)
@@ -208,8 +223,9 @@ def draw_batch(plan: SegmenterPlan, sampler: ArmSampler, step: int) -> tuple[Ten
 
 
 def learning_rate(config: SegmenterSection, step: int) -> float:
-    """Return the step size: half a cosine from the config's down to 0."""
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
+    """Return the step size: up to half a cosine that falls from the config's to 0."""
+    rise = min(1.0, (step + 1) / (WARM_UP_SHARE * config.steps))
+    return config.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
 
 
 def validate(segmenter: nn.Module, plan: SegmenterPlan) -> float:

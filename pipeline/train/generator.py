@@ -78,7 +78,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         top = config.channels_at(config.levels)
-        self.stem = _conv(config.dimensions, config.condition_channels + config.style_size, top)
+        self.stem = Reading(config, top)
         widths = [config.channels_at(level) for level in range(config.levels, -1, -1)]
         self.blocks = nn.ModuleList(
             SpadeBlock(config, n_in, n_out) for n_in, n_out in zip([top, *widths[:-1]], widths, strict=True)
@@ -108,12 +108,8 @@ class Generator(nn.Module):
         pyramid = [condition]
         for _ in range(self.config.levels):
             pyramid.append(_pool(pyramid[-1], self.config.dimensions))
-        features = self.stem(_with_style(pyramid[-1], style))
+        features = self.stem(pyramid[-1], style)
         for level, block, field in zip(range(self.config.levels, -1, -1), self.blocks, noise, strict=True):
-            if level < self.config.levels:
-                # Linear, not nearest: the latter prints its grid on the scan.
-                mode = "bilinear" if self.config.dimensions == 2 else "trilinear"
-                features = F.interpolate(features, scale_factor=2.0, mode=mode, align_corners=False)
             if self.recomputes and torch.is_grad_enabled():
                 features = checkpoint(block, features, pyramid[level], style, field, use_reentrant=False)
             else:
@@ -133,32 +129,55 @@ class Generator(nn.Module):
         return [tuple(n // 2**level for n in spatial) for level in range(self.config.levels, -1, -1)]
 
 
+class Reading(nn.Module):
+    """What a layer reads from label map and style: a convolution of the one, a linear map of the other, added."""
+
+    def __init__(self, config: GeneratorConfig, n_out: int) -> None:
+        super().__init__()
+        self.of_map = _conv(config.dimensions, config.condition_channels, n_out)
+        self.of_style = nn.Linear(config.style_size, n_out, bias=False)
+
+    def forward(self, condition: Tensor, style: Tensor) -> Tensor:
+        """Map (N, condition_channels, *spatial) and (N, style_size) to (N, n_out, *spatial)."""
+        of_style = self.of_style(style).reshape(len(style), -1, *[1] * (condition.ndim - 2))
+        result: Tensor = self.of_map(condition) + of_style
+        return result
+
+
 class SpadeBlock(nn.Module):
-    """Two modulated convolutions with noise, and a shortcut; both modulations share what they read from the map."""
+    """Two modulated convolutions with noise; both modulations share what they read from the map.
+
+    Features from the level below are brought to this block's width before they are enlarged, where it costs least.
+    """
 
     def __init__(self, config: GeneratorConfig, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.embedding = _conv(config.dimensions, config.condition_channels + config.style_size, EMBEDDING_CHANNELS)
-        self.first = Modulation(config, n_in)
+        self.embedding = Reading(config, EMBEDDING_CHANNELS)
+        self.narrow = _conv(config.dimensions, n_in, n_out, kernel_size=1) if n_in != n_out else nn.Identity()
+        self.first = Modulation(config, n_out)
         self.second = Modulation(config, n_out)
-        self.conv_first = _conv(config.dimensions, n_in, n_out)
+        self.conv_first = _conv(config.dimensions, n_out, n_out)
         self.conv_second = _conv(config.dimensions, n_out, n_out)
-        self.shortcut = _conv(config.dimensions, n_in, n_out, kernel_size=1) if n_in != n_out else nn.Identity()
         self.noise_strength = nn.Parameter(torch.full((n_out,), 0.05))
 
     def forward(self, features: Tensor, condition: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        """Map (N, n_in, *spatial) to (N, n_out, *spatial)."""
+        """Map (N, n_in, *spatial or half of it) to (N, n_out, *spatial); spatial is that of the condition."""
+        features = self.narrow(features)
+        if features.shape[2:] != condition.shape[2:]:
+            # Linear, not nearest: the latter prints its grid on the scan.
+            mode = "bilinear" if condition.ndim == 4 else "trilinear"
+            features = F.interpolate(features, scale_factor=2.0, mode=mode, align_corners=False)
         embedded = self.embed(condition, style)
         inner = self.conv_first(F.leaky_relu(self.first(features, embedded), 0.2))
         strength = self.noise_strength.reshape(1, -1, *[1] * (inner.ndim - 2))
         inner = inner + strength * noise
         inner = self.conv_second(F.leaky_relu(self.second(inner, embedded), 0.2))
-        result: Tensor = self.shortcut(features) + inner
+        result: Tensor = features + inner
         return result
 
     def embed(self, condition: Tensor, style: Tensor) -> Tensor:
         """Read label map and style: (N, EMBEDDING_CHANNELS, *spatial); nothing is normalised."""
-        return F.relu(self.embedding(_with_style(condition, style)))
+        return F.relu(self.embedding(condition, style))
 
 
 class Modulation(nn.Module):
@@ -187,9 +206,3 @@ def _conv(dimensions: int, n_in: int, n_out: int, kernel_size: int = 3) -> nn.Mo
 
 def _pool(condition: Tensor, dimensions: int) -> Tensor:
     return F.avg_pool2d(condition, 2) if dimensions == 2 else F.avg_pool3d(condition, 2)
-
-
-def _with_style(condition: Tensor, style: Tensor) -> Tensor:
-    """Append the style code, the same everywhere, to the condition's channels."""
-    spread = style.reshape(*style.shape, *[1] * (condition.ndim - 2)).expand(-1, -1, *condition.shape[2:])
-    return torch.cat([condition, spread], dim=1)
