@@ -176,8 +176,24 @@ def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     strata = [name for name in plan[0] if name not in counts] if plan else []
     rows = [tuple(row[name] for name in (*strata, *counts)) for row in plan]
     head = (*(f"tumour: {name}" for name in strata), *counts.values())
+    plan_picture = _picture(folder / "figures" / "plan.png", "The plan: shares of cases by stratum")
     pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
-    return text + (make_table(head, rows) if rows else "") + _realism(folder) + pictures
+    return text + plan_picture + (make_table(head, rows) if rows else "") + _realism(folder) + pictures + _walk(folder)
+
+
+def _walk(folder: Path) -> str:
+    steps = _read_json(folder / "realism.json").get("walk")
+    if not steps:
+        return ""
+    caption = (
+        "SYNTHETIC. Upper rows: one label map, from one style to another (T1 with contrast, FLAIR). Lower rows: from "
+        "one map to another in one style (label map, T1 with contrast, FLAIR)"
+    )
+    return (
+        "<h3>A space, or a list?</h3><p>A generator that has learned a list of scans jumps between them. The largest "
+        f"of six steps from one style to another is {steps['style']:.1f} times the mean step, from one label map to "
+        f"another {steps['shape']:.1f} times.</p>{_picture(folder / 'figures' / 'walk.png', caption)}"
+    )
 
 
 def _realism(folder: Path) -> str:

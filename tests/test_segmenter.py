@@ -235,6 +235,15 @@ def test_the_step_size_falls_along_half_a_cosine(config):
     assert learning_rate(config.evaluate, 2) == pytest.approx(5e-4)
 
 
+def test_the_step_size_rises_over_the_first_tenth_of_the_steps(config):
+    longer = config.evaluate.model_copy(update={"steps": 100})
+    rates = [learning_rate(longer, step) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == rates[9] == pytest.approx(1e-3, rel=0.03)
+    assert np.all(np.diff(rates[:10]) > 0)
+    assert np.all(np.diff(rates[9:]) < 0)
+
+
 def test_a_killed_training_ends_with_the_same_weights(monkeypatch, tmp_path, config, real, synthetic):
     from pipeline.segmentation import segmenter
 

@@ -9,11 +9,15 @@ from pipeline.generate.cases import subject_name
 from pipeline.generate.geometry import compare_geometry
 from pipeline.generate.judge import train_judge
 from pipeline.generate.measures import measure_draws, measure_fidelity, measure_realism
+from pipeline.generate.pictures import save_plan
 from pipeline.generate.plan import plan_table
 from pipeline.generate.synthesis import CURATION_TABLE, N_PICTURES, generate_cohort
+from pipeline.generate.walk import walk
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.weights import load_generator
+
+PLAN_PICTURE, WALK_PICTURE = "figures/plan.png", "figures/walk.png"
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -38,16 +42,20 @@ def run(context: StageContext) -> dict[str, Any]:
         "realism": realism,
         "likeness_between_draws": measure_draws(generator, synthetic.cases, cohort.scheme, seed),
         "geometry": compare_geometry(synthetic, cohort, numpy_stream(seed, "geometry")),
+        "walk": walk(generator, synthetic, seed, context.out / WALK_PICTURE),
     }
     write_json(context.out / "realism.json", measured)
     obtained = [tumor for _, tumor in made.kept]
     source = (TumorAttributes.from_columns(case.attributes) for case in cohort.cases)
     table = plan_table(config, cohort.scheme, made.asked, obtained, seen, source)
     write_tsv(context.out / "plan.tsv", table)
+    save_plan(table, context.out / PLAN_PICTURE)
     ignored = ("done.json", "plan.tsv", CURATION_TABLE, "realism.json", "figures")
     (context.out / ".bidsignore").write_text("".join(f"{name}\n" for name in ignored), encoding="utf-8")
     for number in range(min(N_PICTURES, len(made.kept))):
         context.tracker.image("cases", f"figures/sub-{subject_name(number + 1)}.png", number)
+    context.tracker.image("plan", PLAN_PICTURE)
+    context.tracker.image("walk", WALK_PICTURE)
     context.tracker.table("plan", table)
     met = sum(asked.is_met_by(tumor, config) for asked, tumor in made.kept)
     figures = {f"fidelity/{region}": float(scores["synthetic"]) for region, scores in fidelity.items()}

@@ -1,0 +1,138 @@
+"""Walks: from one style to another on one label map, and from one label map to another in one style.
+
+A generator that has learned a list jumps from one entry to the next; one that has learned a space goes in even steps.
+All label maps are synthetic cases': no patient is in the picture.
+
+References
+----------
+Raya and Udupa 1990, "Shape-based interpolation of multidimensional objects", doi:10.1109/42.52980 (signed distances).
+White 2016, "Sampling generative networks", arXiv:1609.04468 (along the sphere).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from pipeline.cohort import Case, Cohort
+from pipeline.figures import condition_tile, grey_tile, mosaic, plane_slice, save_picture, tumor_centre
+from pipeline.generate.sampling import render_with_style, to_intensity
+from pipeline.labels import UInt8Array
+from pipeline.seeds import torch_stream
+from pipeline.train.generator import Generator
+
+N_STEPS = 7
+# Slices on each side of the one shown whose shapes are interpolated: enough for what a slice's neighbours tell it.
+SLAB = 8
+MAX_OTHERS = 8
+SHOWN = ("t1ce", "flair")
+
+Scan = NDArray[np.float32]
+
+
+def mix_styles(first: Tensor, second: Tensor, share: float) -> Tensor:
+    """Return the style code at a share of the way, along the sphere, so that it stays as likely as its ends.
+
+    Parameters
+    ----------
+    first, second : Tensor, (1, style_size), float32
+        Standard normal draws.
+    share : float
+        In [0, 1].
+    """
+    cosine = torch.nn.functional.cosine_similarity(first, second).clamp(-1.0, 1.0)
+    angle = torch.arccos(cosine)
+    if float(torch.sin(angle)) < 1e-4:
+        return torch.lerp(first, second, share)
+    mixed: Tensor = (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * second) / torch.sin(angle)
+    return mixed
+
+
+def mix_labels(first: UInt8Array, second: UInt8Array, share: float, n_classes: int) -> UInt8Array:
+    """Return the label map at a share of the way: of the classes' signed distances, mixed, the largest wins.
+
+    Parameters
+    ----------
+    first, second : ndarray, (x, y, z), uint8 in [0, n_classes)
+    share : float
+        In [0, 1]; 0 and 1 give the maps themselves.
+    n_classes : int
+    """
+    distances = [
+        (1 - share) * _signed_distance(first == value) + share * _signed_distance(second == value)
+        for value in range(n_classes)
+    ]
+    mixed: UInt8Array = np.argmax(np.stack(distances), axis=0).astype(np.uint8)
+    return mixed
+
+
+def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the distance to a mask's border in voxels: above 0 inside; a class that is nowhere is far from all."""
+    if not mask.any():
+        return np.full(mask.shape, -float(sum(mask.shape)), np.float32)
+    inside = ndimage.distance_transform_edt(mask)
+    outside = ndimage.distance_transform_edt(~mask)
+    return np.asarray(inside - outside, np.float32)
+
+
+def evenness(scans: Sequence[Scan]) -> float:
+    """Return the largest step of a walk as a multiple of the mean step: 1 if all are alike; 0 steps count as none."""
+    steps = np.array([np.abs(after - before).mean() for before, after in pairwise(scans)])
+    return float(steps.max() / steps.mean()) if steps.any() else 1.0
+
+
+def walk(generator: Generator, synthetic: Cohort, seed: int, path: Path) -> dict[str, float]:
+    """Draw both walks and write their picture.
+
+    Parameters
+    ----------
+    generator : Generator
+    synthetic : Cohort
+        Its first case is where both walks start; the second ends at another.
+    seed : int
+    path : Path
+        PNG: first the walk over styles, a row for each modality shown; then the label maps of the walk over shapes, and
+        its rows.
+
+    Returns
+    -------
+    dict of str to float
+        :func:`evenness` of each walk, ``style`` and ``shape``.
+    """
+    n_classes = synthetic.scheme.n_condition_classes
+    z = tumor_centre(np.asarray(synthetic.cases[0].tumor_map()))[2]
+    slab = slice(max(z - SLAB, 0), z + SLAB + 1) if generator.config.dimensions == 2 else slice(None)
+    middle = z - (slab.start or 0)
+    ends = [case.condition(synthetic.scheme)[:, :, slab] for case in (synthetic.cases[0], _other_end(synthetic, z))]
+    styles = [torch.randn(1, generator.config.style_size, generator=torch_stream(seed, "walk", end)) for end in "ab"]
+    shares = np.linspace(0.0, 1.0, N_STEPS)
+
+    def render(condition: UInt8Array, style: Tensor) -> Scan:
+        scan = render_with_style(generator, condition, style, torch_stream(seed, "walk", "noise"))[..., middle]
+        brain = condition[..., middle] > 0
+        return np.stack([to_intensity(channel, brain) for channel in scan]).astype(np.float32)
+
+    by_style = [render(ends[0], mix_styles(styles[0], styles[1], float(share))) for share in shares]
+    maps = [mix_labels(ends[0], ends[1], float(share), n_classes) for share in shares]
+    by_shape = [render(one, styles[0]) for one in maps]
+    shown = [i for i, name in enumerate(synthetic.modalities) if name in SHOWN] or [0]
+    rows = [[_tile(scan[i]) for scan in by_style] for i in shown]
+    rows.append([condition_tile(plane_slice(one, "axial", middle)) for one in maps])
+    rows += [[_tile(scan[i]) for scan in by_shape] for i in shown]
+    save_picture(mosaic(rows), path)
+    return {"style": evenness(by_style), "shape": evenness(by_shape)}
+
+
+def _other_end(synthetic: Cohort, z: int) -> Case:
+    """Return the case, of the next few, that has most tumour in a slice."""
+    others = synthetic.cases[1 : 1 + MAX_OTHERS] or synthetic.cases
+    return max(others, key=lambda case: int((np.asarray(case.tumor_map()[:, :, z]) > 0).sum()))
+
+
+def _tile(image: Scan) -> NDArray[np.uint8]:
+    return grey_tile(plane_slice(image[:, :, None], "axial", 0))
