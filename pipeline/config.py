@@ -18,7 +18,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 ArmName = Literal["real", "real-aug", "real-syn", "real-syn-aug", "syn"]
 LabelSource = Literal["recombine", "atlas"]
-Attribute = Literal["volume", "hemisphere", "lobe", "enhancing", "foci"]
+Attribute = Literal["volume", "hemisphere", "lobe", "enhancing", "foci", "contrast"]
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -184,6 +184,7 @@ class PlanRow(Section):
     )
     enhancing: Literal["none", "some", "strong"] | None = Field(None, description="See enhancing_edges.")
     foci: Literal["one", "several"] | None = Field(None, description="Whether it has parts that are not connected.")
+    contrast: Literal["low", "middle", "high"] | None = Field(None, description="See contrast_edges.")
 
     @property
     def cell(self) -> dict[str, str]:
@@ -215,6 +216,14 @@ class GenerateSection(Section):
     enhancing_edges: tuple[PositiveFloat, PositiveFloat] = Field(
         (0.02, 0.2), description="Shares of the whole tumour from which it enhances at all, and strongly."
     )
+    contrast_edges: tuple[float, float] | None = Field(
+        None,
+        description="Brightness of white less that of grey matter in the first modality (the range is 1000) from which "
+        "contrast is middling, and high; if not given, a third of the members lies in each.",
+    )
+    look: Literal["sampled", "fixed"] = Field(
+        "sampled", description="Whether each case has a style of its own, as from many scanners, or all have one."
+    )
     judge: SegmenterSection = Field(
         SegmenterSection(), description="Segmenter, trained on real training patients, that synthetic scans are shown."
     )
@@ -222,7 +231,9 @@ class GenerateSection(Section):
     two_sample_steps: PositiveInt = Field(
         300, description="Steps of each small network that tries to tell synthetic slices from real ones."
     )
-    max_attempts: PositiveInt = Field(8, description="Label maps tried for a case until one meets its plan.")
+    max_attempts: PositiveInt = Field(
+        8, description="Label maps tried for a case until one meets its plan; styles too, if contrasts are asked for."
+    )
 
     @model_validator(mode="after")
     def _meaningful(self) -> Self:
@@ -232,6 +243,10 @@ class GenerateSection(Section):
             raise ValueError("volume_edges_ml: expected four increasing volumes")
         if not self.enhancing_edges[0] < self.enhancing_edges[1] <= 0.5:
             raise ValueError("enhancing_edges: expected two increasing shares of at most .5")
+        if self.contrast_edges and not self.contrast_edges[0] < self.contrast_edges[1]:
+            raise ValueError("contrast_edges: expected two increasing contrasts")
+        if self.look == "fixed" and "contrast" in self.strata:
+            raise ValueError("look: expected `sampled` where strata ask for contrasts; one style has one contrast")
         if not self.strata or len(set(self.strata)) < len(self.strata):
             raise ValueError("strata: expected attributes, each once")
         if (self.balance == "table") != bool(self.table):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.attributes import TITLES
 from pipeline.cohort import read_tsv
 from pipeline.labels import REGION_TITLES
 from pipeline.layout import FOLDERS, STAGES, read_done
@@ -175,7 +176,7 @@ def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     }
     strata = [name for name in plan[0] if name not in counts] if plan else []
     rows = [tuple(row[name] for name in (*strata, *counts)) for row in plan]
-    head = (*(f"tumour: {name}" for name in strata), *counts.values())
+    head = (*(TITLES[name] for name in strata), *counts.values())
     plan_picture = _picture(folder / "figures" / "plan.png", "The plan: shares of cases by stratum")
     pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
     return text + plan_picture + (make_table(head, rows) if rows else "") + _realism(folder) + pictures + _walk(folder)

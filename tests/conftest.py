@@ -103,6 +103,7 @@ def write_toy_cohort(root: Path, splits: dict[str, int], shape: tuple[int, int, 
                     "lobe": "frontal",
                     "enhancing_share": "0.30",
                     "n_foci": "1",
+                    "contrast": f"{240 + number}.0",
                 }
             )
             number += 1

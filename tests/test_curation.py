@@ -211,7 +211,7 @@ def test_a_generator_that_copies_leaves_nothing_and_says_so(
     labels = cases_module.LabelMaps(np.asarray(member.tissue_map()), np.asarray(member.tumor_map()))
     monkeypatch.setattr(cases_module, "make_labels", lambda task: labels)
     monkeypatch.setattr(cases_module, "iterate_cases", lambda make, tasks, compute: map(make, tasks))
-    monkeypatch.setattr(cases_module, "render_volume", lambda *_: images / 500.0 - 1.0)
+    monkeypatch.setattr(cases_module, "render_with_style", lambda *_: images / 500.0 - 1.0)
     config = tiny_config(generate={"n_cases": 2, "curation": {"candidates": 1}}).generate
     with pytest.raises(DataError, match="all 2 candidates are near-duplicates of real persons"):
         generate_cohort(generator, cohort, cohort.split("train"), config, CPU, 1, tmp_path / "out")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, ask, write_toy_cohort
+from torch import Tensor
 
-from pipeline.attributes import describe_tumor
+from pipeline.attributes import describe_tumor, tissue_contrast
 from pipeline.cohort import Case, Cohort, digest_tree, open_cohort, read_tsv
 from pipeline.config import ComputeSection, GenerateSection, RunConfig, parse_config
 from pipeline.errors import CaseError, ConfigError
@@ -138,3 +140,48 @@ def test_labels_that_miss_the_plan_are_kept_rather_than_none(
     monkeypatch.setattr(cases, "atlas_labels", off_side)
     task = LabelTask(ask(30.0, "left"), (), cohort.scheme, Grid(cohort.shape, 8.0), tiny_config().generate, 1)
     assert make_labels(task).tumor_map.sum() == 2 * 64
+
+
+def test_styles_are_tried_until_the_scan_has_the_contrast_asked_for(
+    cohort: Cohort, generator: Generator, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    labels = {"n_cases": 6, "curation": {"candidates": 1, "drop_near_duplicates": False}}
+    plain = tiny_config(generate={**labels, "strata": ["hemisphere"]}).generate
+    members = cohort.split("train")
+    made = generate_cohort(generator, cohort, members, plain, CPU, 1, tmp_path / "plain")
+    seen = [case.contrast for _, case in made.kept]
+    # Edges within what this generator draws by itself: every stratum can be met.
+    edges = [float(np.quantile(seen, share)) for share in (0.4, 0.6)]
+    steering = {"strata": ["contrast"], "contrast_edges": edges, "max_attempts": 60}
+    config = tiny_config(generate={**labels, **steering}).generate
+    steered = generate_cohort(generator, cohort, members, config, CPU, 1, tmp_path / "steered")
+    assert sorted(asked.wanted["contrast"] for asked, _ in steered.kept) == ["high"] * 2 + ["low"] * 2 + ["middle"] * 2
+    assert all(asked.is_met_by(case, config) for asked, case in steered.kept)
+    for case, (_, attributes) in zip(open_cohort(tmp_path / "steered").cases, steered.kept, strict=True):
+        measured = tissue_contrast(case.image("t1"), np.asarray(case.tissue_map()))
+        assert float(case.attributes["contrast"]) == pytest.approx(measured, abs=0.06)
+        assert attributes.contrast == measured
+
+
+@pytest.mark.parametrize(("look", "n_styles"), [("fixed", 1), ("sampled", 5)])
+def test_a_cohort_has_one_look_or_one_for_each_case(
+    cohort: Cohort,
+    generator: Generator,
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    look: str,
+    n_styles: int,
+) -> None:
+    styles = set()
+    real = cases.render_with_style
+
+    def spy(network: Generator, condition: np.ndarray, style: Tensor, stream: torch.Generator) -> np.ndarray:
+        styles.add(tuple(style.ravel().tolist()))
+        return real(network, condition, style, stream)
+
+    monkeypatch.setattr(cases, "render_with_style", spy)
+    curation = {"candidates": 1, "drop_near_duplicates": False}
+    config = tiny_config(generate={"look": look, "n_cases": 5, "curation": curation}).generate
+    generate_cohort(generator, cohort, cohort.split("train"), config, CPU, 1, tmp_path / "out")
+    assert len(styles) == n_styles

@@ -1,6 +1,7 @@
 """Label scheme: classes, regions, the condition, translation from a source."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from pipeline.attributes import STRATA, TumorAttributes, count_foci, describe_tumor, volume_stratum
+from pipeline.attributes import STRATA, CaseAttributes, count_foci, describe_tumor, tissue_contrast, volume_stratum
 from pipeline.errors import ConfigError
 from pipeline.labels import REGION_CLASSES, TUMOR_CLASSES, LabelScheme
 
@@ -118,11 +119,19 @@ def test_a_tumour_is_described_by_volume_side_and_enhancing_share():
         "lobe": "deep",
         "enhancing_share": "0.50",
         "n_foci": "1",
+        "contrast": "nan",
     }
-    assert TumorAttributes.from_columns(columns) == replace(attributes, volume_ml=0.1)
+    known = replace(attributes, contrast=12.34)
+    assert CaseAttributes.from_columns(known.columns()) == replace(known, volume_ml=0.1, contrast=12.3)
     assert describe_tumor(tumor[::-1], brain, affine, LabelScheme()).hemisphere == "right"
     one_class = (tumor > 0).astype(np.uint8)
     assert describe_tumor(one_class, brain, affine, LabelScheme(("oedema",))).enhancing_share == 0.0
+
+
+def test_contrast_is_white_less_grey_matter_and_unknown_without_either():
+    image, tissue = np.array([5, 100, 300, 600, 800], np.int16), np.array([0, 1, 2, 3, 3], np.uint8)
+    assert tissue_contrast(image, tissue) == 400.0
+    assert math.isnan(tissue_contrast(image[:3], tissue[:3]))
 
 
 def test_foci_are_parts_of_half_a_millilitre_that_no_corner_connects():
@@ -140,10 +149,14 @@ def test_foci_are_parts_of_half_a_millilitre_that_no_corner_connects():
 
 def test_strata_of_a_tumour_have_their_edges():
     edges = ((5.0, 25.0, 60.0, 120.0), (0.02, 0.2))
-    tumor = TumorAttributes(30.0, "left", "frontal", 0.1, 1)
+    tumor = CaseAttributes(30.0, "left", "frontal", 0.1, 1)
     expected = {"volume": "medium", "hemisphere": "left", "lobe": "frontal", "enhancing": "some", "foci": "one"}
     assert tumor.strata(*edges) == expected
-    assert list(expected) == list(STRATA)
+    assert [*expected, "contrast"] == list(STRATA)
+    for contrast, stratum in ((99.9, "low"), (100.0, "middle"), (149.0, "middle"), (150.0, "high")):
+        found = replace(tumor, contrast=contrast).strata(*edges, (100.0, 150.0))
+        assert found == expected | {"contrast": stratum}
+    assert tumor.strata(*edges, (100.0, 150.0)) == expected
     assert replace(tumor, enhancing_share=0.019, n_foci=3).strata(*edges) == expected | {
         "enhancing": "none",
         "foci": "several",

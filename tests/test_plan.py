@@ -8,26 +8,27 @@ from conftest import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.attributes import HEMISPHERES, STRATA, VOLUMES, TumorAttributes
-from pipeline.config import GenerateSection, PlanRow
+from pipeline.attributes import HEMISPHERES, STRATA, VOLUMES, CaseAttributes
+from pipeline.config import GenerateSection, PlanRow, parse_config
 from pipeline.errors import ConfigError
-from pipeline.generate.plan import cell_of, fill_up, list_cells, make_plan, plan_table, round_to_sum
+from pipeline.generate.plan import cell_of, fill_up, list_cells, make_plan, plan_table, resolve_contrasts, round_to_sum
 from pipeline.labels import LabelScheme
 
 SCHEME = LabelScheme()
 
 
-def tumor(volume_ml: float = 10.0, hemisphere: str = "left", **others: object) -> TumorAttributes:
-    return TumorAttributes(
+def tumor(volume_ml: float = 10.0, hemisphere: str = "left", **others: object) -> CaseAttributes:
+    return CaseAttributes(
         volume_ml,
         hemisphere,
         str(others.get("lobe", "frontal")),
         float(str(others.get("enhancing_share", 0.1))),
         int(str(others.get("n_foci", 1))),
+        float(str(others.get("contrast", "nan"))),
     )
 
 
-def count(config: GenerateSection, source: list[TumorAttributes], seed: int = 0) -> Counter[tuple[str, ...]]:
+def count(config: GenerateSection, source: list[CaseAttributes], seed: int = 0) -> Counter[tuple[str, ...]]:
     plan = make_plan(config, SCHEME, source, rng(seed))
     return Counter(tuple(case.wanted[name] for name in config.strata) for case in plan)
 
@@ -144,3 +145,40 @@ def test_plan_table_counts_asked_obtained_and_source() -> None:
     assert found.pop(("large", "right")) == (0, 0, 0, 3)
     assert set(found.values()) == {(0, 0, 0, 0)}
     assert cell_of(tumor(10.0), config) == ("small", "left")
+
+
+def test_contrasts_are_divided_into_thirds_of_the_members_or_as_the_config_says() -> None:
+    config = GenerateSection(n_cases=6, strata=("contrast",))
+    members = [tumor(contrast=value) for value in (100, 110, 120, 130, 140, 150, 160)] + [tumor()]
+    resolved = resolve_contrasts(config, members)
+    assert resolved.contrast_edges == pytest.approx((120.0, 140.0))
+    assert count(resolved, members) == {("low",): 2, ("middle",): 2, ("high",): 2}
+    given = config.model_copy(update={"contrast_edges": (1.0, 2.0)})
+    assert resolve_contrasts(given, members) is given
+    plain = GenerateSection(n_cases=6)
+    assert resolve_contrasts(plain, members) is plain
+    with pytest.raises(ConfigError, match="contrast cannot be told apart among the members"):
+        resolve_contrasts(config, [tumor(contrast=100)] * 4)
+    with pytest.raises(ConfigError, match="contrast cannot be told apart"):
+        resolve_contrasts(config, [])
+
+
+def test_what_is_not_known_yet_is_not_held_against_a_case_but_is_in_no_stratum() -> None:
+    config = GenerateSection(n_cases=1, strata=("contrast",), contrast_edges=(100.0, 150.0))
+    asked = make_plan(config, SCHEME, (), rng())[0]
+    assert asked.is_met_by(tumor(), config)
+    met = [asked.is_met_by(tumor(contrast=value), config) for value in (50, 120, 200)]
+    assert sum(met) == 1
+    assert cell_of(tumor(), config) == ("unknown",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"contrast_edges": [2.0, 1.0]}, "contrast_edges: expected two increasing"),
+        ({"look": "fixed", "strata": ["contrast"]}, "look: expected `sampled`"),
+    ],
+)
+def test_contrasts_that_cannot_be_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_config({"generate": change}, "tests")

@@ -1,12 +1,12 @@
 """Make synthetic cases: label maps as the plan asks, and the scans that the generator draws from them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.attributes import TumorAttributes, describe_tumor
+from pipeline.attributes import CaseAttributes, describe_tumor, tissue_contrast
 from pipeline.cohort import Case, CaseData, Cohort
 from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import CaseError
@@ -14,7 +14,7 @@ from pipeline.generate.atlas import atlas_labels
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase
 from pipeline.generate.recombine import Donor, choose_persons, recombine, tumor_ml
-from pipeline.generate.sampling import render_volume, to_intensity
+from pipeline.generate.sampling import draw_style, render_with_style, to_intensity
 from pipeline.labels import LabelScheme
 from pipeline.parallel import iterate_cases, training_device
 from pipeline.progress import progress
@@ -46,13 +46,13 @@ class MadeCase:
     ----------
     asked : AskedCase
     data : CaseData
-    attributes : TumorAttributes
-        Of the label map.
+    attributes : CaseAttributes
+        Of label map and scan.
     """
 
     asked: AskedCase
     data: CaseData
-    attributes: TumorAttributes
+    attributes: CaseAttributes
 
 
 def make_cases(
@@ -94,8 +94,7 @@ def make_cases(
             some = asked[start : start + CASES_AT_ONCE]
             tasks = [LabelTask(case, donors, cohort.scheme, grid, config, seed) for case in some]
             for case, labels in zip(some, list(iterate_cases(make_labels, tasks, compute)), strict=True):
-                data = _render(generator, case, labels, cohort, seed)
-                yield MadeCase(case, data, _describe(labels, grid, cohort.scheme))
+                yield _render(generator, case, labels, cohort, config, seed)
                 task.advance()
 
 
@@ -136,11 +135,23 @@ def _draw_labels(task: LabelTask, stream: np.random.Generator) -> LabelMaps:
     return recombine(anatomy, donor, task.asked, task.scheme, task.grid.spacing_mm, stream)
 
 
-def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, seed: int) -> CaseData:
+def _render(
+    generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: Cohort, config: GenerateSection, seed: int
+) -> MadeCase:
+    """Draw a scan of a label map: until its contrast is as asked, if one is, and at most ``max_attempts`` times."""
+    grid = Grid(cohort.shape, cohort.spacing_mm)
     condition = cohort.scheme.combine(labels.tissue_map, labels.tumor_map)
-    scan = render_volume(generator, condition, torch_stream(seed, "render", asked.number))
     brain = condition > 0
-    images = {name: to_intensity(scan[i], brain) for i, name in enumerate(cohort.modalities)}
+    tumor = _describe(labels, grid, cohort.scheme)
+    for attempt in range(config.max_attempts if "contrast" in asked.wanted else 1):
+        stream = torch_stream(seed, "render", asked.number, *([attempt] if attempt else []))
+        style = draw_style(generator, torch_stream(seed, "look") if config.look == "fixed" else stream)
+        scan = render_with_style(generator, condition, style, stream)
+        images = {name: to_intensity(scan[i], brain) for i, name in enumerate(cohort.modalities)}
+        contrast = tissue_contrast(next(iter(images.values())), labels.tissue_map)
+        attributes = replace(tumor, contrast=contrast)
+        if asked.is_met_by(attributes, config):
+            break
     sidecar = {
         "SkullStripped": True,
         "Synthetic": True,
@@ -149,10 +160,12 @@ def _render(generator: Generator, asked: AskedCase, labels: LabelMaps, cohort: C
     }
     sidecars: dict[str, dict[str, Any]] = dict.fromkeys(images, sidecar)
     sidecars["tumor"] = sidecars["tissue"] = {"Manual": False, "Synthetic": True, "LabelSource": asked.label_source}
-    affine = Grid(cohort.shape, cohort.spacing_mm).affine
-    return CaseData(subject_name(asked.number), images, labels.tissue_map, labels.tumor_map, affine, sidecars)
+    name = subject_name(asked.number)
+    return MadeCase(
+        asked, CaseData(name, images, labels.tissue_map, labels.tumor_map, grid.affine, sidecars), attributes
+    )
 
 
-def _describe(labels: LabelMaps, grid: Grid, scheme: LabelScheme) -> TumorAttributes:
+def _describe(labels: LabelMaps, grid: Grid, scheme: LabelScheme) -> CaseAttributes:
     brain = (labels.tissue_map > 0) | (labels.tumor_map > 0)
     return describe_tumor(labels.tumor_map, brain, grid.affine, scheme)

@@ -5,7 +5,7 @@ on them. What is measured on them is reported, and chooses nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.attributes import TumorAttributes, describe_tumor
+from pipeline.attributes import CaseAttributes, describe_tumor, tissue_contrast
 from pipeline.cohort import Case, Cohort
 from pipeline.figures import tumor_centre
 from pipeline.generate.judge import Judge
@@ -82,12 +82,12 @@ class Look:
     ----------
     dice : dict of str to float
         With the case's own label map, by region.
-    seen : TumorAttributes or None
+    seen : CaseAttributes or None
         The tumour that it sees; None if none.
     """
 
     dice: dict[str, float]
-    seen: TumorAttributes | None
+    seen: CaseAttributes | None
 
 
 def look_at(judge: Judge, cases: Sequence[Case]) -> list[Look]:
@@ -96,10 +96,18 @@ def look_at(judge: Judge, cases: Sequence[Case]) -> list[Look]:
     with progress("judged", len(cases)) as task:
         for case in cases:
             found = judge.segment(case)
-            seen = describe_tumor(found, case.brain(), case.affine, judge.scheme) if found.any() else None
-            looks.append(Look(judge.score(case, found), seen))
+            looks.append(Look(judge.score(case, found), _describe(case, found, judge)))
             task.advance()
     return looks
+
+
+def _describe(case: Case, found: UInt8Array, judge: Judge) -> CaseAttributes | None:
+    """Return the attributes of what was found, None if that is no tumour."""
+    if not found.any():
+        return None
+    tumor = describe_tumor(found, case.brain(), case.affine, judge.scheme)
+    contrast = tissue_contrast(case.image(judge.modalities[0]), np.asarray(case.tissue_map()))
+    return replace(tumor, contrast=contrast)
 
 
 def mean_dice(looks: Sequence[Look]) -> dict[str, float]:
@@ -109,7 +117,7 @@ def mean_dice(looks: Sequence[Look]) -> dict[str, float]:
 
 def measure_fidelity(
     judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case]
-) -> tuple[dict[str, dict[str, Any]], list[TumorAttributes | None]]:
+) -> tuple[dict[str, dict[str, Any]], list[CaseAttributes | None]]:
     """Let the judge look at each synthetic case, and at real ones.
 
     Returns
@@ -117,7 +125,7 @@ def measure_fidelity(
     dict
         By region: mean Dice on synthetic cases against the label map asked for, on real test patients against theirs,
         and the ratio of both.
-    list of TumorAttributes or None
+    list of CaseAttributes or None
         What the judge sees in each synthetic case; None where it sees no tumour.
     """
     looks = look_at(judge, synthetic)

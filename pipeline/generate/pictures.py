@@ -6,6 +6,8 @@ from pathlib import Path
 
 import matplotlib
 
+from pipeline.attributes import TITLES
+
 matplotlib.use("Agg")
 
 # Columns of the plan's table, titles, and colours (Okabe and Ito 2008: safe for the colour-blind).
@@ -52,7 +54,7 @@ def save_plan(table: Sequence[Mapping[str, object]], path: Path) -> None:
             label = title if attribute == attributes[0] else None
             axes.bar(left, heights, BAR_WIDTH * 0.9, color=colour, label=label)
         axes.set_xticks(range(len(shares)), list(shares), rotation=30 if len(shares) > 3 else 0)
-        axes.set_xlabel(f"tumour: {attribute}")
+        axes.set_xlabel(TITLES[attribute])
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("% of cases")
     figure.legend(loc="outside upper center", ncols=len(SERIES), fontsize=8, frameon=False)

@@ -1,5 +1,6 @@
 """The plan: which tumours are asked for, so that rare strata are filled on purpose."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +9,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.attributes import HEMISPHERES, STRATA, VOLUMES, TumorAttributes
+from pipeline.attributes import HEMISPHERES, STRATA, VOLUMES, CaseAttributes
 from pipeline.config import GenerateSection, LabelSource
 from pipeline.errors import ConfigError
 from pipeline.labels import LabelScheme
 
+UNKNOWN = "unknown"
 # A cell of a plan: one stratum of each attribute that the plan speaks of, in their order.
 Cell = tuple[str, ...]
 
@@ -50,21 +52,44 @@ class AskedCase:
     n_foci: int = 1
     wanted: Mapping[str, str] = field(default_factory=dict)
 
-    def is_met_by(self, attributes: TumorAttributes, config: GenerateSection) -> bool:
-        """Tell whether a tumour with these attributes is what was asked for."""
+    def is_met_by(self, attributes: CaseAttributes, config: GenerateSection) -> bool:
+        """Tell whether a case with these attributes is what was asked for, as far as they are known."""
         found = strata_of(attributes, config)
-        return all(found[name] == stratum for name, stratum in self.wanted.items())
+        return all(found.get(name, stratum) == stratum for name, stratum in self.wanted.items())
 
 
-def strata_of(attributes: TumorAttributes, config: GenerateSection) -> dict[str, str]:
-    """Return the stratum of each attribute of a tumour."""
-    return attributes.strata(config.volume_edges_ml, config.enhancing_edges)
+def strata_of(attributes: CaseAttributes, config: GenerateSection) -> dict[str, str]:
+    """Return the stratum of each attribute that is known."""
+    return attributes.strata(config.volume_edges_ml, config.enhancing_edges, config.contrast_edges)
 
 
-def cell_of(attributes: TumorAttributes, config: GenerateSection) -> Cell:
-    """Return the cell of the plan that a tumour falls into."""
+def cell_of(attributes: CaseAttributes, config: GenerateSection) -> Cell:
+    """Return the cell of the plan that a case falls into; what is not known is in none."""
     found = strata_of(attributes, config)
-    return tuple(found[name] for name in config.strata)
+    return tuple(found.get(name, UNKNOWN) for name in config.strata)
+
+
+def resolve_contrasts(config: GenerateSection, source: Sequence[CaseAttributes]) -> GenerateSection:
+    """Return the config with edges of contrast: its own, or those that leave a third of the members in each stratum.
+
+    Parameters
+    ----------
+    config : GenerateSection
+    source : sequence of CaseAttributes
+        Of the members.
+
+    Raises
+    ------
+    ConfigError
+        If contrasts are asked for, and the members' are all alike or not known.
+    """
+    if config.contrast_edges is not None or "contrast" not in config.strata:
+        return config
+    known = [case.contrast for case in source if math.isfinite(case.contrast)]
+    low, high = np.quantile(known, [1 / 3, 2 / 3]) if known else (0.0, 0.0)
+    if not low < high:
+        raise ConfigError("generate.strata: contrast cannot be told apart among the members; give contrast_edges")
+    return config.model_copy(update={"contrast_edges": (float(low), float(high))})
 
 
 def list_cells(config: GenerateSection, scheme: LabelScheme) -> list[Cell]:
@@ -78,7 +103,7 @@ def list_cells(config: GenerateSection, scheme: LabelScheme) -> list[Cell]:
 
 
 def make_plan(
-    config: GenerateSection, scheme: LabelScheme, source: Iterable[TumorAttributes], stream: np.random.Generator
+    config: GenerateSection, scheme: LabelScheme, source: Iterable[CaseAttributes], stream: np.random.Generator
 ) -> list[AskedCase]:
     """Ask for cases, stratum by stratum, as ``generate.balance`` says.
 
@@ -86,7 +111,7 @@ def make_plan(
     ----------
     config : GenerateSection
     scheme : LabelScheme
-    source : iterable of TumorAttributes
+    source : iterable of CaseAttributes
         Tumours of the members: nobody else's may steer what is made.
     stream : numpy.random.Generator
 
@@ -188,9 +213,9 @@ def plan_table(
     config: GenerateSection,
     scheme: LabelScheme,
     asked: Sequence[AskedCase],
-    obtained: Sequence[TumorAttributes],
-    seen: Sequence[TumorAttributes | None],
-    source: Iterable[TumorAttributes],
+    obtained: Sequence[CaseAttributes],
+    seen: Sequence[CaseAttributes | None],
+    source: Iterable[CaseAttributes],
 ) -> list[dict[str, object]]:
     """Return a row for each cell: asked for, obtained on the label maps, seen by the judge, the real cohort's own."""
     n_asked = Counter(tuple(case.wanted[name] for name in config.strata) for case in asked)

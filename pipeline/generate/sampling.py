@@ -35,8 +35,12 @@ def render_volume(generator: Generator, condition: UInt8Array, stream: torch.Gen
     ndarray, (modalities, x, y, z), float32 in [-1, 1]
         -1 outside the brain.
     """
-    style = torch.randn(1, generator.config.style_size, generator=stream)
-    return render_with_style(generator, condition, style, stream)
+    return render_with_style(generator, condition, draw_style(generator, stream), stream)
+
+
+def draw_style(generator: Generator, stream: torch.Generator) -> Tensor:
+    """Draw a style code: (1, style_size)."""
+    return torch.randn(1, generator.config.style_size, generator=stream)
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import shutil
 from typing import Any
 
-from pipeline.attributes import TumorAttributes
+from pipeline.attributes import CaseAttributes
 from pipeline.cohort import open_cohort, write_json, write_tsv
 from pipeline.generate.cases import subject_name
 from pipeline.generate.geometry import compare_geometry
@@ -31,7 +31,7 @@ def run(context: StageContext) -> dict[str, Any]:
         cohort.split("train"),
     )
     made = generate_cohort(generator, cohort, members, config, compute, seed, context.out)
-    synthetic = open_cohort(context.out)
+    config, synthetic = made.config, open_cohort(context.out)
     judge = train_judge(cohort, members, config.judge, compute, derive_seed(seed, "judge"), context.out / "judge")
     # It was trained on members: nothing of it stays beside what may be shared.
     shutil.rmtree(context.out / "judge")
@@ -46,7 +46,7 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     write_json(context.out / "realism.json", measured)
     obtained = [tumor for _, tumor in made.kept]
-    source = (TumorAttributes.from_columns(case.attributes) for case in cohort.cases)
+    source = (CaseAttributes.from_columns(case.attributes) for case in cohort.cases)
     table = plan_table(config, cohort.scheme, made.asked, obtained, seen, source)
     write_tsv(context.out / "plan.tsv", table)
     save_plan(table, context.out / PLAN_PICTURE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.attributes import TumorAttributes
+from pipeline.attributes import CaseAttributes
 from pipeline.cohort import Case, Cohort, move_case, open_cohort, write_case, write_cohort_files, write_tsv
 from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import ConfigError, DataError
@@ -16,7 +16,7 @@ from pipeline.figures import case_picture, save_picture
 from pipeline.generate.cases import MadeCase, make_cases, subject_name
 from pipeline.generate.curation import Candidate, choose, curation_rows, find_near_duplicates, score_candidates
 from pipeline.generate.judge import train_judge
-from pipeline.generate.plan import AskedCase, Cell, make_plan
+from pipeline.generate.plan import AskedCase, Cell, make_plan, resolve_contrasts
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.generator import Generator
 
@@ -35,9 +35,11 @@ class Synthesis:
 
     Parameters
     ----------
+    config : GenerateSection
+        With edges of contrast, where it asks for contrasts.
     asked : list of AskedCase
         The plan.
-    kept : list of (AskedCase, TumorAttributes)
+    kept : list of (AskedCase, CaseAttributes)
         Of each case of the cohort, in order: what it was made for, and its label map's tumour.
     n_refused : int
         Candidates that are not in the cohort.
@@ -45,8 +47,9 @@ class Synthesis:
         Among them, those too like a real person.
     """
 
+    config: GenerateSection
     asked: list[AskedCase]
-    kept: list[tuple[AskedCase, TumorAttributes]]
+    kept: list[tuple[AskedCase, CaseAttributes]]
     n_refused: int
     n_near_duplicates: int
 
@@ -88,11 +91,12 @@ def generate_cohort(
     n_persons = len({case.person for case in persons})
     if config.label_sources.get("recombine", 0) > 0 and n_persons < 2:
         raise ConfigError(f"generate.label_sources: recombine needs two persons, got {n_persons}; use atlas only")
-    tumors = (TumorAttributes.from_columns(case.attributes) for case in persons)
-    asked = make_plan(config, cohort.scheme, tumors, numpy_stream(seed, "plan"))
+    source = [CaseAttributes.from_columns(case.attributes) for case in persons]
+    config = resolve_contrasts(config, source)
+    asked = make_plan(config, cohort.scheme, source, numpy_stream(seed, "plan"))
     pool = out / "candidates"
     shutil.rmtree(pool, ignore_errors=True)
-    made: list[tuple[AskedCase, TumorAttributes]] = []
+    made: list[tuple[AskedCase, CaseAttributes]] = []
     rows = []
     for case in make_cases(generator, cohort, persons, list_candidates(asked, config), config, compute, seed):
         write_case(pool, case.data)
@@ -118,7 +122,7 @@ def generate_cohort(
     write_cohort_files(out, "Synthetic cohort", cohort.scheme, [rows[index] for index in kept], README)
     write_tsv(out / CURATION_TABLE, curation_rows(candidates, choices))
     n_near = sum(candidate.is_near_duplicate for candidate in candidates)
-    return Synthesis(asked, [made[index] for index in kept], len(made) - len(kept), n_near)
+    return Synthesis(config, asked, [made[index] for index in kept], len(made) - len(kept), n_near)
 
 
 def list_candidates(asked: Sequence[AskedCase], config: GenerateSection) -> list[AskedCase]:
@@ -129,7 +133,7 @@ def list_candidates(asked: Sequence[AskedCase], config: GenerateSection) -> list
 
 def describe_candidates(
     cases: Sequence[Case],
-    made: Sequence[tuple[AskedCase, TumorAttributes]],
+    made: Sequence[tuple[AskedCase, CaseAttributes]],
     cohort: Cohort,
     persons: Sequence[Case],
     config: GenerateSection,
@@ -143,7 +147,7 @@ def describe_candidates(
     ----------
     cases : sequence of Case
         Candidates on disk.
-    made : sequence of (AskedCase, TumorAttributes)
+    made : sequence of (AskedCase, CaseAttributes)
         Of each: what it was made for, and its label map's tumour.
     cohort, persons, config, compute, seed
         See :func:`generate_cohort`.

@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.attributes import describe_tumor
+from pipeline.attributes import describe_tumor, tissue_contrast
 from pipeline.cohort import write_case, write_json
 from pipeline.config import IngestSection
 from pipeline.errors import CaseError, SynthcohortError
@@ -114,6 +114,8 @@ def _write(found: PreprocessedCase, task: IngestTask) -> IngestOutcome:
         path = task.out / ANATOMIES / f"{task.subject}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, describe_anatomy(data.images[found.reference], found.brain, data.affine))
-    attributes = describe_tumor(data.tumor_map, found.brain | (data.tumor_map > 0), data.affine, scheme).columns()
-    row = {"participant_id": f"sub-{task.subject}", "source": task.manifest.name, **attributes}
+    tumor = describe_tumor(data.tumor_map, found.brain | (data.tumor_map > 0), data.affine, scheme)
+    contrast = tissue_contrast(next(iter(data.images.values())), data.tissue_map)
+    attributes = replace(tumor, contrast=contrast)
+    row = {"participant_id": f"sub-{task.subject}", "source": task.manifest.name, **attributes.columns()}
     return IngestOutcome(row, quality=quality, reference=found.reference)
