@@ -17,6 +17,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 ArmName = Literal["real", "real-aug", "real-syn", "real-syn-aug", "syn"]
+PerceptualNetwork = Literal["resnet10", "resnet18", "resnet34", "resnet50"]
 LabelSource = Literal["recombine", "atlas"]
 Attribute = Literal["volume", "hemisphere", "lobe", "enhancing", "foci", "contrast"]
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -26,6 +27,11 @@ class Section(BaseModel):
     """Base of all sections: immutable, closed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def expand_home(value: object) -> object:
+    """Take ``~`` for the home folder: a shell does not, behind ``--set key=``."""
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
 class RunSection(Section):
@@ -91,8 +97,7 @@ class IngestSection(Section):
     @field_validator("source", "key_file", "split_file", "brain_weights", mode="before")
     @classmethod
     def _home(cls, value: object) -> object:
-        """Take ``~`` for the home folder: a shell does not, behind ``--set key=``."""
-        return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
+        return expand_home(value)
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
@@ -132,6 +137,13 @@ class TrainSection(Section):
     reconstruction_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="Weight of L1 to the real scan; 0 leaves it out."
     )
+    perceptual_weight: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="Weight of the perceptual loss, on a network that was trained elsewhere; 0 leaves it out."
+    )
+    perceptual_network: PerceptualNetwork = Field("resnet10", description="MONAI's name of that network.")
+    perceptual_weights: Path | None = Field(
+        None, description="Its weights, of one input channel: safetensors, or as torch.save writes them (MedicalNet)."
+    )
     ema_decay: Share = Field(0.999, description="Decay per step of the averaged generator that samples are drawn from.")
     augmentation: tuple[Literal["colour", "translation", "cutout", "flip"], ...] = Field(
         ("colour", "translation", "cutout", "flip"), description="DiffAugment policies, seen by the discriminator."
@@ -141,6 +153,17 @@ class TrainSection(Section):
     )
     monitor_every: PositiveInt = Field(500, description="Steps between figures and sample grids on val patients.")
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
+
+    @field_validator("perceptual_weights", mode="before")
+    @classmethod
+    def _home(cls, value: object) -> object:
+        return expand_home(value)
+
+    @model_validator(mode="after")
+    def _weights_named(self) -> Self:
+        if self.perceptual_weight > 0 and self.perceptual_weights is None:
+            raise ValueError("perceptual_weight: needs a network's weights; name perceptual_weights")
+        return self
 
 
 class SegmenterSection(Section):

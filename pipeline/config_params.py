@@ -15,6 +15,7 @@ PATH_VALUED = frozenset(
         "ingest.key_file",
         "ingest.split_file",
         "ingest.brain_weights",
+        "train.perceptual_weights",
         "compute.scheduler",
     }
 )

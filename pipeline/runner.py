@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.cohort import digest_of, digest_tree, write_json
+from pipeline.cohort import digest_file, digest_of, digest_tree, write_json
 from pipeline.config import RunConfig, dump_config
 from pipeline.config_params import flatten_config
 from pipeline.errors import ConfigError, GateRefused
@@ -236,7 +236,14 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
         for key in ("source", "manifest", "key_file", "split_file", "brain_weights"):
             sections["ingest"].pop(key)
         content["source"] = source_fingerprint(config.ingest)
+    if "train" in sections:
+        content["perceptual_weights"] = _digest_named(sections["train"].pop("perceptual_weights"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_named(path: str | None) -> str:
+    """Return the digest of a file that the config names; empty if there is none: the stage says so."""
+    return digest_file(Path(path)) if path is not None and Path(path).is_file() else ""
 
 
 @cache

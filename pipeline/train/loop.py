@@ -23,6 +23,7 @@ from pipeline.train.data import Batch, Sampler, style_codes
 from pipeline.train.discriminator import TwoScaleDiscriminator
 from pipeline.train.generator import Generator, GeneratorConfig
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
+from pipeline.train.perceptual import PerceptualLoss
 from pipeline.train.style import BLUR
 from pipeline.train.weights import save_generator
 
@@ -167,6 +168,10 @@ class _Players:
                 for parameter in network.parameters():
                     if parameter.ndim == 4:
                         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._perceptual: PerceptualLoss | None = None
+        if config.perceptual_weight > 0 and config.perceptual_weights is not None:
+            loss = PerceptualLoss(shape.dimensions, config.perceptual_network, config.perceptual_weights)
+            self._perceptual = loss.to(fabric.device)
         generator_optimizer = _adam(self.generator, config.learning_rate_generator)
         discriminator_optimizer = _adam(self.discriminator, config.learning_rate_discriminator)
         self.optimizers = {"generator": generator_optimizer, "discriminator": discriminator_optimizer}
@@ -217,6 +222,12 @@ class _Players:
         loss_reconstruction = (fake - real).abs().mean()
         if plan.config.reconstruction_weight > 0:
             loss_generator = loss_generator + plan.config.reconstruction_weight * loss_reconstruction
+        losses = {}
+        if self._perceptual is not None:
+            with fabric.autocast():
+                loss_perceptual = self._perceptual(fake, real)
+            loss_generator = loss_generator + plan.config.perceptual_weight * loss_perceptual
+            losses["loss/perceptual"] = float(loss_perceptual.detach())
         self._generator_optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss_generator)
         self._generator_optimizer.step()
@@ -227,6 +238,7 @@ class _Players:
             "loss/adversarial": float(loss_adversarial.detach()),
             "loss/feature_matching": float(loss_matching.detach()),
             "loss/l1": float(loss_reconstruction.detach()),
+            **losses,
         }
 
     @torch.no_grad()
