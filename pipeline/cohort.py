@@ -112,7 +112,7 @@ class Cohort:
     scheme : LabelScheme
         Its tumour classes.
     modalities : tuple of str
-        Modalities that every case has.
+        Modalities that any case has; only persons who train may lack one.
     cases : tuple of Case
         Sorted by pseudonym.
     """
@@ -139,6 +139,10 @@ class Cohort:
         for case in self.split(*names):
             cases.setdefault(case.person, []).append(case)
         return tuple(tuple(scans) for scans in cases.values())
+
+    def complete(self, cases: Iterable[Case]) -> tuple[Case, ...]:
+        """Return the cases that lack no modality."""
+        return tuple(case for case in cases if set(case.modalities) >= set(self.modalities))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -196,8 +200,13 @@ def open_cohort(root: Path) -> Cohort:
         cases.append(Case(subject, folder, row.get("source", UNKNOWN), row.get("split", UNKNOWN), attributes))
     if not cases:
         raise DataError(f"{root.name}: a cohort without cases; expected at least one; see quarantine.tsv for reasons")
-    common = [name for name in MODALITIES if all(name in case.modalities for case in cases)]
-    return Cohort(root, scheme, tuple(common), tuple(sorted(cases, key=lambda case: case.subject)))
+    known = {name for case in cases for name in case.modalities}
+    return Cohort(
+        root,
+        scheme,
+        tuple(name for name in MODALITIES if name in known),
+        tuple(sorted(cases, key=lambda case: case.subject)),
+    )
 
 
 def write_case(root: Path, data: CaseData) -> None:
@@ -262,6 +271,7 @@ COLUMN_DESCRIPTIONS = {
     "person": "Pseudonym of the person; the same for all scans of one",
     "source": "Data set that the scan came from, or source of the label map of a synthetic case",
     "split": "Side of the split by person: train, val or test",
+    "missing": "Modalities that the case lacks",
     **attributes.COLUMN_DESCRIPTIONS,
 }
 

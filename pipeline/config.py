@@ -70,6 +70,11 @@ class IngestSection(Section):
         6, description="Fewer persons with a usable scan than this: the stage fails."
     )
     min_slices: PositiveInt = Field(16, description="A volume with fewer slices is no brain and is refused.")
+    missing_modalities: Literal["train", "quarantine"] = Field(
+        "train",
+        description="Persons with a scan that lacks a modality: they train the generator in those that they have, and "
+        "are on no other side; or such scans are not used.",
+    )
     intensity_percentiles: tuple[float, float] = Field(
         (0.5, 99.8), description="Within the brain mask, these percentiles become 0 and 1000; beyond is clipped."
     )

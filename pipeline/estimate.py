@@ -96,7 +96,12 @@ def _time_training_step(config: RunConfig, scheme: LabelScheme, modalities: tupl
         spatial = config.train.patch_voxels or config.ingest.size_voxels
     n = config.train.batch_size
     condition = torch.zeros(n, plan.generator_config.condition_channels, *spatial)
-    batch = Batch(condition, torch.zeros(n, len(modalities), *spatial), torch.zeros(n, 0))
+    batch = Batch(
+        condition,
+        torch.zeros(n, len(modalities), *spatial),
+        torch.zeros(n, 0),
+        torch.ones(n, len(modalities), dtype=torch.bool),
+    )
     return time_steps(plan, batch, 2)
 
 

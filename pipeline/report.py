@@ -136,6 +136,11 @@ def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
             f"<p>{summary['same_person_pairs']} pairs of subjects look like one person under two identifiers; they "
             "share a side of the split. The quality page lists them.</p>"
         )
+    if summary.get("lacking_a_modality"):
+        text += (
+            f"<p>{summary['lacking_a_modality']} cases lack a modality: their persons only train the generator, in the "
+            "modalities that they have.</p>"
+        )
     if summary.get("source_files_not_readable"):
         text += (
             f"<p><b>{summary['source_files_not_readable']} files or folders of the source may not be read</b>: cases "

@@ -80,9 +80,18 @@ def test_a_missing_file_is_a_problem_of_that_case_alone(tmp_path, missing):
     touch_all(tmp_path, "BraTS2021_00000", BRATS_ENDINGS)
     touch_all(tmp_path, "BraTS2021_00001", {k: v for k, v in BRATS_ENDINGS.items() if k != missing})
     whole, broken = discover_nifti(tmp_path, load_manifest("brats2021"))
-    assert whole.problem == ""
-    assert broken.problem.startswith(f"no file for {missing};")
-    assert "BraTS2021" not in broken.problem
+    assert whole.problem == whole.lacks == ""
+    # Without its tumour a case is of no use; without a modality it may be.
+    said, silent = (broken.problem, broken.lacks) if missing == "tumor" else (broken.lacks, broken.problem)
+    assert said.startswith(f"no file for {missing};")
+    assert silent == ""
+    assert "BraTS2021" not in said
+
+
+def test_a_label_map_alone_is_no_case(tmp_path):
+    touch_all(tmp_path, "BraTS2021_00001", {"tumor": BRATS_ENDINGS["tumor"]})
+    (case,) = discover_nifti(tmp_path, load_manifest("brats2021"))
+    assert case.problem.startswith("no file for t1, t1ce, t2, flair;")
 
 
 def test_two_files_for_one_role_are_a_problem(tmp_path):

@@ -98,7 +98,7 @@ BAD_CASES = {
     "label map with other spacing": (crop_labels, "label map on another grid"),
     "NaN voxels": (put_nan, "t1 has 3 voxels that are not finite"),
     "empty label map": (change_role("seg", np.zeros_like), "empty label map"),
-    "missing modality": (lambda source, number: file_of(source, number, "flair").unlink(), "no file for flair"),
+    "missing label map": (lambda source, number: file_of(source, number, "seg").unlink(), "no file for tumor"),
     "unknown label value": (change_role("seg", lambda a: np.where(a == 4, 7, a)), r"label values \[7\]"),
     "labels between classes": (change_role("seg", lambda a: a * 0.9, np.float32), "not whole numbers"),
     "no orientation": (forget_orientation, "header that states no orientation"),

@@ -87,7 +87,7 @@ def open_experiment(context: StageContext) -> Experiment:
     config = context.config.evaluate
     real, synthetic = open_cohort(context.folder("ingest")), open_cohort(context.folder("generate"))
     check_cohorts(real, synthetic)
-    chosen = choose_real_cases(real.split("train"), config.real_share, context.seed)
+    chosen = choose_real_cases(real.complete(real.split("train")), config.real_share, context.seed)
     scans = ScanPool(real.modalities)
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
     window = fit_window(scans.extent([*chosen, *synthetic.cases]), SIZE_MULTIPLE)

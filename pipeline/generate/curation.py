@@ -134,9 +134,10 @@ def find_near_duplicates(
         Gives modalities and spacing.
     seed : int
     """
-    modalities, spacing_mm = cohort.modalities, cohort.spacing_mm
-    copies = copies_likeness(val, modalities, spacing_mm, seed)
-    real = [(case.person, embed_with_mirror(case, modalities, spacing_mm)) for case in (*persons, *val)]
+    spacing_mm = cohort.spacing_mm
+    copies = copies_likeness(val, cohort.modalities, spacing_mm, seed)
+    everyone = (*persons, *val)
+    real = [(case.person, embed_with_mirror(case, cohort.modalities, spacing_mm)) for case in cohort.complete(everyone)]
     honest = [
         float((one @ other.T).max())
         for number, (person, one) in enumerate(real)
@@ -145,11 +146,19 @@ def find_near_duplicates(
     ]
     # Never below what two different persons reach.
     threshold = max(copy_threshold(copies, np.array(honest)), *honest)
-    everyone = np.concatenate([both_ways for _, both_ways in real])
+    # Who lacks modalities is compared in those that he has.
+    sets = {case.modalities for case in everyone}
+    groups = {
+        names: np.concatenate(
+            [embed_with_mirror(one, names, spacing_mm) for one in everyone if one.modalities == names]
+        )
+        for names in sorted(sets)
+    }
     found = []
     with progress("near-duplicates", len(cases)) as task:
         for case in cases:
-            found.append(bool((everyone @ embed_case(case, modalities, spacing_mm)).max() >= threshold))
+            likeness = [float((group @ embed_case(case, names, spacing_mm)).max()) for names, group in groups.items()]
+            found.append(max(likeness) >= threshold)
             task.advance()
     return found
 

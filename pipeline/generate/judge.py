@@ -95,17 +95,18 @@ def train_judge(
     ----------
     cohort : Cohort
     members : sequence of Case
-        Those that the generator was trained on.
+        Those that the generator was trained on; who lacks a modality is left out.
     config : SegmenterSection
     compute : ComputeSection
     seed : int
     folder : Path
         For ``checkpoints/``; one found there is gone on from.
     """
+    members = cohort.complete(members)
     scans = ScanPool(cohort.modalities)
     window = fit_window(scans.extent(members), SIZE_MULTIPLE)
     plan = SegmenterPlan(
-        arm=Arm("real-aug", tuple(members), (), 0.0, config.augmentation_strength),
+        arm=Arm("real-aug", members, (), 0.0, config.augmentation_strength),
         val_cases=cohort.patients("val"),
         scheme=cohort.scheme,
         modalities=cohort.modalities,

@@ -166,7 +166,11 @@ def measure_realism(
     """
     modalities = real.modalities
     stream = numpy_stream(seed, "realism")
-    sources = {"members": real.patients("train"), "real": real.patients(*sides), "synthetic": synthetic.cases}
+    sources = {
+        "members": real.complete(real.patients("train")),
+        "real": real.patients(*sides),
+        "synthetic": synthetic.cases,
+    }
     groups = {
         name: [read_sample(case, modalities) for case in _some(cases, MAX_PERSONS, numpy_stream(seed, "persons", name))]
         for name, cases in sources.items()

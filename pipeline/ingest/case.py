@@ -1,6 +1,7 @@
 """One case of an ingest: preprocess, write, measure, draw; done once, also by an ingest that was cut off."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
@@ -115,7 +116,10 @@ def _write(found: PreprocessedCase, task: IngestTask) -> IngestOutcome:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, describe_anatomy(data.images[found.reference], found.brain, data.affine))
     tumor = describe_tumor(data.tumor_map, found.brain | (data.tumor_map > 0), data.affine, scheme)
-    contrast = tissue_contrast(next(iter(data.images.values())), data.tissue_map)
+    first = data.images.get(task.manifest.modalities[0])
+    contrast = math.nan if first is None else tissue_contrast(first, data.tissue_map)
     attributes = replace(tumor, contrast=contrast)
-    row = {"participant_id": f"sub-{task.subject}", "source": task.manifest.name, **attributes.columns()}
+    missing = [name for name in task.manifest.modalities if name not in data.images]
+    head = {"participant_id": f"sub-{task.subject}", "source": task.manifest.name, "missing": ",".join(missing)}
+    row = {**head, **attributes.columns()}
     return IngestOutcome(row, quality=quality, reference=found.reference)

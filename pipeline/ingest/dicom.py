@@ -140,7 +140,16 @@ def discover_dicom(root: Path, manifest: Manifest) -> list[SourceCase]:
         if not subject.strip():
             problem = "study without PatientID; expected one that tells persons apart; give each person an identifier"
         cases.append(
-            SourceCase(number, f"{subject}/{study}", person, found.files, problem, tumor_on, tuple(found.choices))
+            SourceCase(
+                number,
+                f"{subject}/{study}",
+                person,
+                found.files,
+                problem,
+                "" if problem else found.lacks,
+                tumor_on,
+                tuple(found.choices),
+            )
         )
     return cases
 
@@ -281,10 +290,11 @@ def refuse_image(header: Dataset) -> str:
 
 @dataclass
 class Assignment:
-    """The series of a study that are used, what is wrong, and what was chosen among which."""
+    """The series of a study that are used, what is wrong, what is missing, and what was chosen among which."""
 
     files: dict[str, tuple[Path, ...]]
     problem: str
+    lacks: str
     tumor_on: str
     choices: list[SeriesChoice]
 
@@ -297,6 +307,7 @@ def assign_series(study: Sequence[Series], manifest: Manifest) -> Assignment:
     """
     files: dict[str, tuple[Path, ...]] = {}
     problems: list[str] = []
+    lacking: list[str] = []
     choices: list[SeriesChoice] = []
     uids: dict[str, str] = {}
     drawn_on = ""
@@ -312,15 +323,15 @@ def assign_series(study: Sequence[Series], manifest: Manifest) -> Assignment:
             files[name], uids[usable[0].uid] = tuple(usable[0].files), name
         else:
             reasons = "; ".join(sorted({s.why_not() for s in fitting}))
-            problems.append(f"no series for {name}" + (f" ({len(fitting)} fit, but: {reasons})" if fitting else ""))
+            of_scans = lacking if name in manifest.series else problems
+            of_scans.append(f"no series for {name}" + (f" ({len(fitting)} fit, but: {reasons})" if fitting else ""))
         choices += [_report(name, series, series in usable[:1]) for series in (*usable, *_refused(fitting))]
     labels = files.get("tumor", ())
     tumor_on = manifest.tumor_on or uids.get(drawn_on, "")
-    if problems:
-        problem = (
-            f"{', '.join(problems)}; expected one each; correct the series rules in the data manifest, or leave the "
-            "study out if it has none"
-        )
+    advice = "expected one each; correct the series rules in the data manifest, or leave the study out if it has none"
+    lacks = f"{', '.join(lacking)}; {advice}" if lacking else ""
+    if problems or not any(name in files for name in manifest.series):
+        problem = f"{', '.join([*problems, *lacking])}; {advice}"
     elif drawn_on and not tumor_on and not manifest.prepared.coregistered:
         problem = (
             "labels drawn on a series that no rule takes; expected one of the modalities; correct the series rules, or "
@@ -330,7 +341,7 @@ def assign_series(study: Sequence[Series], manifest: Manifest) -> Assignment:
         problem = f"{len(labels)} label objects in one series; expected one; export all segments as one object"
     else:
         problem = ""
-    return Assignment(files, problem, tumor_on, choices)
+    return Assignment(files, problem, "" if problem else lacks, tumor_on, choices)
 
 
 def _preference(series: Series) -> tuple[float, int, int, str]:

@@ -64,6 +64,8 @@ class SourceCase:
         Modality, ``tumor`` or ``brain_mask`` to its file (NIfTI) or the files of its series (DICOM).
     problem : str
         Why it cannot be used, if that is known already.
+    lacks : str
+        Which modalities it lacks, in words, if it does; there is one at least.
     tumor_on : str
         Modality that the label map was drawn on, if that is known.
     choices : tuple of SeriesChoice
@@ -75,6 +77,7 @@ class SourceCase:
     person: str
     files: Mapping[str, tuple[Path, ...]]
     problem: str = ""
+    lacks: str = ""
     tumor_on: str = ""
     choices: tuple[SeriesChoice, ...] = ()
 
@@ -114,11 +117,14 @@ def discover_nifti(root: Path, manifest: Manifest) -> list[SourceCase]:
             f"no file fits the manifest `{manifest.name}`; expected names such as "
             f"{next(iter(rules.values())).file}; correct ingest.source or ingest.manifest"
         )
-    required = [name for name in rules if name != "brain_mask"]
-    return [
-        SourceCase(number, subject, persons[subject], found[subject], _problem(found[subject], required))
-        for number, subject in enumerate(sorted(found), start=1)
-    ]
+    cases = []
+    for number, subject in enumerate(sorted(found), start=1):
+        files = found[subject]
+        problem, lacks = _problem(files, rules), _missing(files, list(manifest.images))
+        if lacks and not any(name in files for name in manifest.images):
+            problem = problem or lacks
+        cases.append(SourceCase(number, subject, persons[subject], files, problem, "" if problem else lacks))
+    return cases
 
 
 def compile_pattern(pattern: str, subject: str) -> re.Pattern[str]:
@@ -143,10 +149,16 @@ def compile_pattern(pattern: str, subject: str) -> re.Pattern[str]:
     return re.compile(expression)
 
 
-def _problem(files: Mapping[str, tuple[Path, ...]], required: list[str]) -> str:
+def _missing(files: Mapping[str, tuple[Path, ...]], required: list[str]) -> str:
     missing = [name for name in required if name not in files]
-    if missing:
-        return f"no file for {', '.join(missing)}; expected one for each of {', '.join(required)}; add it"
+    if not missing:
+        return ""
+    return f"no file for {', '.join(missing)}; expected one for each of {', '.join(required)}; add it"
+
+
+def _problem(files: Mapping[str, tuple[Path, ...]], rules: Mapping[str, NiftiFile]) -> str:
+    if "tumor" in rules and "tumor" not in files:
+        return _missing(files, [name for name in rules if name != "brain_mask"])
     double = [name for name, paths in files.items() if len(paths) > 1]
     if double:
         return f"several files for {', '.join(double)}; expected one; narrow the pattern in the data manifest"

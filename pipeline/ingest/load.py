@@ -54,7 +54,8 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
         If a file is unreadable, holds NaN, has too few slices or no contrast, scans that are said to share a grid do
         not, or label map or mask lie on no scan's grid.
     """
-    images = {name: check_image(_read_image(case, manifest, name), name, min_slices) for name in manifest.modalities}
+    names = [name for name in manifest.modalities if name in case.files]
+    images = {name: check_image(_read_image(case, manifest, name), name, min_slices) for name in names}
     reference = next(iter(images.values()))
     if manifest.prepared.resampled:
         for name, volume in images.items():
@@ -64,7 +65,9 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
                     "says; resample the scans, correct the manifest, or "
                     "export the series anew if images are missing"
                 )
-    tumor, drawn_on = place_on_scan(read_tumor(case, manifest, images), images, case.tumor_on or manifest.tumor_on)
+    wanted = case.tumor_on or manifest.tumor_on
+    drawn_on = wanted if wanted in images else ""
+    tumor, drawn_on = place_on_scan(read_tumor(case, manifest, images), images, drawn_on)
     if not tumor.array.any():
         raise CaseError("empty label map; expected some tumour; check the annotation")
     if "brain_mask" not in case.files:

@@ -1,7 +1,8 @@
 """Stage ingest: discover, preprocess each case, quarantine what cannot be used, split, write the cohort."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,9 @@ Real scans under pseudonyms, harmonised for training. Not for sharing: what may 
 Case numbers count the subjects of the source in the order of their names, in DICOM of PatientID and study's UID.
 """
 PHANTOMS = ".phantom"
+NONE_MISSING = "n/a"
+# With every modality: one each to choose and to judge, and two to train segmenters.
+MIN_WHOLE = 4
 BESIDE_BIDS = ("done.json", "quarantine.tsv", "same_person.tsv", "series.tsv", "quality.tsv", "quality.html", "figures")
 
 
@@ -54,6 +58,8 @@ def run(context: StageContext) -> dict[str, Any]:
     key = load_key(config)
     source = _source_folder(context, manifest)
     cases = (discover_dicom if manifest.format == "dicom" else discover_nifti)(source, manifest)
+    if config.missing_modalities == "quarantine":
+        cases = [replace(case, problem=case.problem or case.lacks) for case in cases]
     tasks = [
         IngestTask(case, pseudonym(key, manifest.name, case.subject), manifest, config, context.out) for case in cases
     ]
@@ -72,8 +78,10 @@ def run(context: StageContext) -> dict[str, Any]:
             f"{_too_few(n_persons, config.min_cases, outcomes)}\n  Case by case: quarantine.tsv and same_person.tsv "
             f"(DICOM: series.tsv) in the folder {context.out.name} of the run"
         )
-    sides = _sides(context, given, used, merged)
-    participants = [_participant(o.row, merged, sides) for o in outcomes if not o.reason]
+    rows = name_missing([outcome.row for outcome in outcomes if not outcome.reason])
+    incomplete = {merged[_name(row)] for row in rows if row["missing"] != NONE_MISSING}
+    sides = _sides(context, given, used, merged, incomplete)
+    participants = [_participant(row, merged, sides) for row in rows]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
@@ -126,13 +134,41 @@ def guard_against_leaks(
     return pairs
 
 
+def name_missing(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Say of each case which modalities it lacks of those that any case has."""
+    nobody_has = set.intersection(*(set(row["missing"].split(",")) for row in rows))
+    named = []
+    for row in rows:
+        missing = [name for name in row["missing"].split(",") if name and name not in nobody_has]
+        named.append({**row, "missing": ",".join(missing) or NONE_MISSING})
+    return named
+
+
 def _sides(
-    context: StageContext, given: Mapping[str, str] | None, used: Mapping[str, str], merged: Mapping[str, str]
+    context: StageContext,
+    given: Mapping[str, str] | None,
+    used: Mapping[str, str],
+    merged: Mapping[str, str],
+    incomplete: Collection[str],
 ) -> dict[str, str]:
-    """Return the side of each person, as merged by the guard."""
+    """Return the side of each person, as merged by the guard; whoever lacks a modality trains.
+
+    Raises
+    ------
+    ConfigError
+        If the split file has it otherwise.
+    DataError
+        If too few persons are left for the other sides.
+    """
     if given is None:
         shares = context.config.ingest.split
-        sides = split_persons(list(merged.values()), shares, numpy_stream(context.seed, "split"))
+        whole = [person for person in merged.values() if person not in incomplete]
+        if len(set(whole)) < MIN_WHOLE:
+            raise DataError(
+                f"{len(set(whole))} persons have every modality; expected at least {MIN_WHOLE}: the others can only "
+                "train; leave a modality that few have out of the manifest"
+            )
+        sides = split_persons(whole, shares, numpy_stream(context.seed, "split")) | dict.fromkeys(incomplete, "train")
     else:
         sides = {}
         for subject, person in merged.items():
@@ -142,6 +178,11 @@ def _sides(
                     "ingest.split_file: two subjects that look like one person (cohort's same_person.tsv) on two "
                     "sides; put them on one, or, if they are two persons, set ingest.leakage_guard to false"
                 )
+    if any(sides[person] != "train" for person in incomplete):
+        raise ConfigError(
+            "ingest.split_file: a person who lacks a modality on val or test; expected persons with all of them there; "
+            "put him on train, or set ingest.missing_modalities to quarantine"
+        )
     check_sides([sides[person] for person in set(merged.values())])
     return sides
 
@@ -208,7 +249,11 @@ def _write_quality(
 
 
 def _subject(outcome: IngestOutcome) -> str:
-    return outcome.row["participant_id"].removeprefix("sub-")
+    return _name(outcome.row)
+
+
+def _name(row: Mapping[str, str]) -> str:
+    return row["participant_id"].removeprefix("sub-")
 
 
 def _too_few(n_usable: int, n_needed: int, outcomes: Sequence[IngestOutcome]) -> str:
@@ -222,7 +267,7 @@ def _too_few(n_usable: int, n_needed: int, outcomes: Sequence[IngestOutcome]) ->
 
 
 def _participant(row: Mapping[str, str], person_of: Mapping[str, str], sides: Mapping[str, str]) -> dict[str, str]:
-    person = person_of[row["participant_id"].removeprefix("sub-")]
+    person = person_of[_name(row)]
     head = {"participant_id": row["participant_id"], "source": row["source"], "split": sides[person], "person": person}
     return {**head, **{key: value for key, value in row.items() if key not in head}}
 
@@ -240,6 +285,9 @@ def _record(
     summary = {"cases": len(cohort.cases), "quarantined": n_quarantined, "same_person_pairs": n_pairs}
     if n_closed:
         summary["source_files_not_readable"] = n_closed
+    n_incomplete = len(cohort.cases) - len(cohort.complete(cohort.cases))
+    if n_incomplete:
+        summary["lacking_a_modality"] = n_incomplete
     summary |= {side: len(cohort.split(side)) for side in ("train", "val", "test")}
     context.tracker.metrics({f"cases_{key}": float(value) for key, value in summary.items()})
     return summary

@@ -30,13 +30,17 @@ class Batch:
     condition : Tensor, (N, channels, *spatial), float32
         One-hot, see :func:`one_hot_slices`.
     scan : Tensor, (N, modalities, *spatial), float32 in [-1, 1]
+        -1 in modalities that the person lacks.
     style : Tensor, (N, entries), float32
         First entries of the style code of the person whose scan it is, see :mod:`pipeline.train.style`.
+    present : Tensor, (N, modalities), bool
+        Which modalities the person has.
     """
 
     condition: Tensor
     scan: Tensor
     style: Tensor
+    present: Tensor
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,31 @@ class OpenCase:
 
     Parameters
     ----------
-    images : tuple of ndarray, (x, y, z), int16
-        One for each modality.
+    images : tuple of ndarray, (x, y, z), int16, or None
+        One for each modality; None for one that the case lacks.
     tissue_map, tumor_map : ndarray, (x, y, z), uint8
     """
 
-    images: tuple[Int16Array, ...]
+    images: tuple[Int16Array | None, ...]
     tissue_map: UInt8Array
     tumor_map: UInt8Array
 
     @classmethod
     def open(cls, case: Case, modalities: Sequence[str]) -> Self:
         """Map a case's files; nothing is read yet."""
-        return cls(tuple(case.image(name) for name in modalities), case.tissue_map(), case.tumor_map())
+        has = set(case.modalities)
+        images = tuple(case.image(name) if name in has else None for name in modalities)
+        return cls(images, case.tissue_map(), case.tumor_map())
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Return which modalities the case has: (modalities,)."""
+        return np.array([image is not None for image in self.images])
 
     def read_scan(self, where: Where) -> NDArray[np.float32]:
-        """Read part of the scan: (modalities, *spatial), float32 in [-1, 1]."""
-        parts = [np.asarray(image[where], np.float32) for image in self.images]
+        """Read part of the scan: (modalities, *spatial), float32 in [-1, 1]; -1 in modalities that the case lacks."""
+        empty = np.zeros(self.tumor_map[where].shape, np.float32)
+        parts = [empty if image is None else np.asarray(image[where], np.float32) for image in self.images]
         scan: NDArray[np.float32] = np.stack(parts) * np.float32(2.0 / INTENSITY_MAX) - np.float32(1.0)
         return scan
 
@@ -119,7 +131,7 @@ class Sampler:
         flip : bool
             Mirror left and right in half of the samples.
         """
-        conditions, scans, styles = [], [], []
+        conditions, scans, styles, present = [], [], [], []
         for _ in range(batch_size):
             index = int(stream.integers(len(self._cases)))
             slices = self._tumor_slices if stream.random() < TUMOR_SHARE else self._brain_slices
@@ -130,7 +142,8 @@ class Sampler:
             conditions.append(np.ascontiguousarray(condition))
             scans.append(np.ascontiguousarray(scan))
             styles.append(self._styles[index])
-        stacked = (torch.from_numpy(np.stack(arrays)) for arrays in (conditions, scans, styles))
+            present.append(self._cases[index].present)
+        stacked = (torch.from_numpy(np.stack(arrays)) for arrays in (conditions, scans, styles, present))
         return Batch(*stacked)
 
     def _cut(

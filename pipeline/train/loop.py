@@ -201,7 +201,9 @@ class _Players:
         augment_stream = torch_stream(plan.seed, "augment", step)
         augment = DiffAugment(plan.config.augmentation, len(real), spatial, augment_stream, fabric.device)
 
-        fake = self._generate(condition, style, noise)
+        # Nobody is shown a modality that the person lacks: neither of the real scan nor of the generated one.
+        has = batch.present.to(fabric.device).reshape(*batch.present.shape, *[1] * len(spatial))
+        fake = torch.where(has, self._generate(condition, style, noise), -1.0)
         classes = self.generator.centre_classes(condition)
         real_seen, classes_seen = augment(real, classes)
         both_seen = torch.cat([real_seen, augment(fake.detach(), classes)[0]])

@@ -12,6 +12,7 @@ Karras et al. 2019, doi:10.1109/CVPR.2019.00453 (style). Kessy, Lewin and Strimm
 decorrelation", doi:10.1080/00031305.2016.1277159.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,31 +28,34 @@ BLUR = 0.1
 Figures = NDArray[np.float64]
 
 
-def measure_style(images: Sequence[NDArray[np.int16]], tissue_map: UInt8Array) -> Figures:
+def measure_style(images: Sequence[NDArray[np.int16] | None], tissue_map: UInt8Array) -> Figures:
     """Measure the style of a scan on its healthy tissue.
 
     Parameters
     ----------
-    images : sequence of ndarray, (x, y, z), int16 in [0, 1000]
-        One for each modality.
+    images : sequence of ndarray, (x, y, z), int16 in [0, 1000], or None
+        One for each modality; None for one that is missing.
     tissue_map : ndarray, (x, y, z), uint8
 
     Returns
     -------
     ndarray, (modalities * 4,), float64
         For each modality the mean of CSF, grey and white matter, and the noise: the mean absolute difference of
-        neighbours in white matter along x. A tissue that is missing has the mean of the others.
+        neighbours in white matter along x. A tissue that is missing has the mean of the others, a modality NaN.
     """
-    figures = []
+    figures: list[float] = []
     white = np.asarray(tissue_map == len(TISSUE_CLASSES))
     pairs = white[1:] & white[:-1]
     for image in images:
+        if image is None:
+            figures += [math.nan] * (len(TISSUE_CLASSES) + 1)
+            continue
         values = np.asarray(image, np.float32)
         means = np.array([_mean(values[tissue_map == number]) for number in range(1, len(TISSUE_CLASSES) + 1)])
         means = np.where(np.isfinite(means), means, _mean(means[np.isfinite(means)]))
         noise = _mean(np.abs(np.diff(values, axis=0))[pairs])
-        figures += [*means, noise]
-    return np.nan_to_num(np.array(figures, np.float64))
+        figures += np.nan_to_num([*means, noise]).tolist()
+    return np.array(figures, np.float64)
 
 
 def encode_styles(figures: Figures, n_persons: int, n_most: int) -> Figures:
@@ -60,6 +64,7 @@ def encode_styles(figures: Figures, n_persons: int, n_most: int) -> Figures:
     Parameters
     ----------
     figures : ndarray, (cases, figures), float64
+        NaN for what a case lacks: it counts as the others' mean.
     n_persons : int
         Among the cases.
     n_most : int
@@ -71,6 +76,9 @@ def encode_styles(figures: Figures, n_persons: int, n_most: int) -> Figures:
         Entries along the directions in which styles differ most, at most one for each :data:`PERSONS_PER_ENTRY`
         persons and none where nothing differs.
     """
+    known = np.isfinite(figures)
+    means = np.where(known, figures, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    figures = np.where(known, figures, means)
     spread = figures.std(axis=0)
     standard = (figures - figures.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     scores, sizes, _ = np.linalg.svd(standard, full_matrices=False)
