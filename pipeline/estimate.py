@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, SegmenterSection
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
@@ -59,10 +59,11 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
 
 def _what(stage: str, config: RunConfig, n_cases: int) -> str:
     segmenter = config.evaluate
+    n_candidates = config.generate.n_cases * config.generate.curation.candidates
     return {
         "ingest": f"{n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
-        "generate": f"{config.generate.n_cases} cases",
+        "generate": f"{config.generate.n_cases} cases of {n_candidates} candidates",
         "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, 2 attacks",
         "evaluate": f"{len(segmenter.arms)} arms x {segmenter.n_seeds} seeds of {segmenter.steps} steps",
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
@@ -76,15 +77,21 @@ def _estimate_seconds(
     train_s = step_s * config.train.steps
     voxels = float(np.prod(config.ingest.size_voxels))
     workers = config.compute.workers or torch.get_num_threads()
-    generate_s = config.generate.n_cases * voxels * 1e-6 + 5.0
-    in_plane = config.evaluate.batch_size / config.train.batch_size * config.evaluate.filters / config.train.channels
+
+    def segmenter_s(section: SegmenterSection) -> float:
+        in_plane = section.batch_size / config.train.batch_size * section.filters / config.train.channels
+        return section.steps * step_s * SEGMENTER_STEP_SHARE * in_plane
+
+    curation = config.generate.curation
+    candidates_s = config.generate.n_cases * curation.candidates * voxels * 1e-6 + 5.0
+    chooses_s = segmenter_s(config.generate.judge) if curation.candidates > 1 else 0.0
     trainings = len(config.evaluate.arms) * config.evaluate.n_seeds
     return {
         "ingest": 10.0 + n_cases * voxels * SECONDS_PER_VOXEL_INGEST / workers,
         "train": train_s,
-        "generate": generate_s,
-        "audit": config.audit.n_references * (train_s + generate_s) + n_cases * voxels * 2e-6,
-        "evaluate": trainings * config.evaluate.steps * step_s * SEGMENTER_STEP_SHARE * in_plane,
+        "generate": candidates_s + chooses_s + segmenter_s(config.generate.judge),
+        "audit": config.audit.n_references * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
+        "evaluate": trainings * segmenter_s(config.evaluate),
         "export": config.generate.n_cases * voxels * 2e-7 + 2.0,
     }
 

@@ -34,11 +34,13 @@ def test_all_whole_cases_come_out_under_pseudonyms_with_their_attributes(good):
         "source",
         "split",
         "person",
+        "missing",
         "volume_ml",
         "hemisphere",
         "lobe",
         "enhancing_share",
         "n_foci",
+        "contrast",
     ]
     assert {row["source"] for row in rows} == {"BraTS 2021"}
     # .6, .15 and .25 of 8 are 4.8, 1.2 and 2.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.attributes import HEMISPHERES
 from pipeline.errors import CaseError
 from pipeline.generate.placement import fill_holes, list_places, place_tumor, push_tissue, rescale_tumor
-from pipeline.generate.recombine import random_rotation
+from pipeline.generate.recombine import random_turn
 from pipeline.lobes import LOBES, brain_box, find_lobes
 
 
@@ -27,7 +27,7 @@ def test_holes_are_filled_from_the_nearest_tissue_within_the_region_only() -> No
 def test_rescaling_changes_the_volume_by_the_cube_and_centres(scale: float) -> None:
     core, whole = (ball((32, 32, 32), (10, 12, 14), radius) for radius in (3, 7))
     tumor = np.where(core, 3, np.where(whole, 2, 0)).astype(np.uint8)
-    turned = rescale_tumor(tumor, scale, random_rotation(rng()))
+    turned = rescale_tumor(tumor, scale, random_turn(rng()))
     assert (turned > 0).sum() == pytest.approx((tumor > 0).sum() * scale**3, rel=0.1)
     np.testing.assert_allclose(np.argwhere(turned > 0).mean(axis=0), 15.5, atol=0.3)
     assert (turned == 3).sum() == pytest.approx((tumor == 3).sum() * scale**3, rel=0.25)

@@ -9,7 +9,7 @@ from pipeline.attributes import HEMISPHERES, describe_tumor
 from pipeline.cohort import Cohort, open_cohort
 from pipeline.generate import recombine as recombine_module
 from pipeline.generate.placement import rescale_tumor
-from pipeline.generate.recombine import Donor, choose_persons, fill_tumor, random_rotation, recombine, tumor_ml
+from pipeline.generate.recombine import Donor, choose_persons, fill_tumor, random_turn, recombine, tumor_ml
 from pipeline.volumes import Grid
 
 TOY_VOXEL_ML = 0.512
@@ -113,9 +113,13 @@ def test_filling_a_patient_leaves_tissue_everywhere_in_the_brain(cohort: Cohort)
         np.testing.assert_array_equal(filled > 0, brain)
 
 
-def test_rotations_keep_lengths_and_about_half_are_mirrored() -> None:
-    matrices = [random_rotation(rng(seed)) for seed in range(60)]
+def test_tumours_are_turned_and_stretched_at_their_volume_and_about_half_are_mirrored() -> None:
+    matrices = [random_turn(rng(seed)) for seed in range(60)]
     for matrix in matrices:
-        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-9)
+        assert abs(np.linalg.det(matrix)) == pytest.approx(1.0)
+        # Lengths change by some tenths at most: normal, of deviation .15.
+        lengths = np.linalg.svd(matrix, compute_uv=False)
+        assert 0.5 < lengths.min() <= 1.0 <= lengths.max() < 2.0
+    assert np.mean([np.linalg.svd(matrix, compute_uv=False).max() for matrix in matrices]) > 1.05
     # Binomial(60, 1/2): mean 30, SD 3.9.
     assert 16 <= sum(np.linalg.det(matrix) < 0 for matrix in matrices) <= 44

@@ -35,7 +35,7 @@ class LabelMaps:
 
 
 def rescale_tumor(tumor_map: UInt8Array, scale: float, rotation: NDArray[np.float64]) -> UInt8Array:
-    """Turn and scale a tumour about its centre of mass, in the middle of a grid of the same shape.
+    """Turn, stretch and scale a tumour about its centre of mass, in the middle of a grid of the same shape.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ def rescale_tumor(tumor_map: UInt8Array, scale: float, rotation: NDArray[np.floa
     scale : float
         Of lengths.
     rotation : ndarray, (3, 3), float64
+        Or a stretch as well, that keeps volumes.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def rescale_tumor(tumor_map: UInt8Array, scale: float, rotation: NDArray[np.floa
     n_classes = int(tumor_map.max()) + 1
     centre = np.argwhere(tumor_map > 0).mean(axis=0)
     middle = (np.array(tumor_map.shape) - 1) / 2
-    matrix = rotation.T / scale
+    matrix = np.linalg.inv(rotation) / scale
     offset = centre - matrix @ middle
     shares = [
         ndimage.affine_transform((tumor_map == value).astype(np.float32), matrix, offset, order=1)

@@ -25,7 +25,8 @@ from pipeline.generate.plan import AskedCase
 from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
 from pipeline.warps import random_warp, warp_labels
 
-TUMOR_WARP_MM = (2.0, 16.0)
+TUMOR_WARP_MM = (4.5, 20.0)
+STRETCH_SD = 0.15
 TILT_DEGREES = 20.0
 PUSH_STRENGTH = (0.1, 0.35)
 MAX_SCALE = 1.8
@@ -89,12 +90,7 @@ def recombine(
         tissue_map = np.ascontiguousarray(tissue_map[::-1])
     placed = np.zeros(tissue_map.shape, np.uint8)
     for number, share in enumerate(focus_shares(asked.n_foci, stream)):
-        scale = donor.length_factor(share * asked.volume_ml)
-        turned = rescale_tumor(tumor_map, scale, random_rotation(stream))
-        warp = random_warp(tissue_map.shape, spacing, *TUMOR_WARP_MM, stream)
-        turned = warp_labels(turned, warp, spacing, int(tumor_map.max()) + 1)
-        # Turning and warping a thin part may tear it: no healthy tissue within a tumour.
-        turned = fill_holes(turned, ndimage.binary_fill_holes(turned > 0))
+        turned = deform_tumor(tumor_map, donor, share * asked.volume_ml, spacing_mm, stream)
         if not turned.any():
             raise CaseError("donor's tumour vanished on the grid; expected some voxels; use a finer grid")
         # Others than the first may lie anywhere on that side, but not against it.
@@ -104,6 +100,39 @@ def recombine(
     if asked.enhancing_share is not None:
         placed = set_enhancing(placed, asked.enhancing_share, scheme)
     return join(push_tissue(tissue_map, placed, spacing_mm, stream.uniform(*PUSH_STRENGTH)), placed)
+
+
+def deform_tumor(
+    tumor_map: UInt8Array, donor: Donor, volume_ml: float, spacing_mm: float, stream: np.random.Generator
+) -> UInt8Array:
+    """Turn, stretch, warp and scale a tumour, in the middle of a grid of the same shape.
+
+    Parameters
+    ----------
+    tumor_map : ndarray, (x, y, z), uint8
+        The donor's.
+    donor : Donor
+    volume_ml : float
+        To come near to: a warp changes volumes, so what it left is scaled once more.
+    spacing_mm : float
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, same shape, uint8
+        Empty if nothing is left on the grid.
+    """
+    x, y, z = tumor_map.shape
+    spacing = (spacing_mm, spacing_mm, spacing_mm)
+    scale, turn = donor.length_factor(volume_ml), random_turn(stream)
+    warp = random_warp((x, y, z), spacing, *TUMOR_WARP_MM, stream)
+    for _ in range(2):
+        turned = warp_labels(rescale_tumor(tumor_map, scale, turn), warp, spacing, int(tumor_map.max()) + 1)
+        # Turning and warping a thin part may tear it: no healthy tissue within a tumour.
+        turned = fill_holes(turned, ndimage.binary_fill_holes(turned > 0))
+        found_ml = float((turned > 0).sum()) * spacing_mm**3 / 1000
+        scale *= (volume_ml / max(found_ml, spacing_mm**3 / 1000)) ** (1 / 3)
+    return turned
 
 
 def choose_persons(donors: Sequence[Donor], asked: AskedCase, stream: np.random.Generator) -> tuple[Case, Donor]:
@@ -143,10 +172,17 @@ def fill_tumor(tissue_map: UInt8Array, tumor_map: UInt8Array) -> UInt8Array:
     return fill_holes(filled, tumor | (tissue_map > 0))
 
 
-def random_rotation(stream: np.random.Generator) -> NDArray[np.float64]:
-    """Draw a rotation matrix: any angle about z, a slight tilt, mirrored in half of the cases."""
+def random_turn(stream: np.random.Generator) -> NDArray[np.float64]:
+    """Draw how a tumour is turned: any angle about z, a slight tilt, mirrored in half of the cases; and stretched.
+
+    Returns
+    -------
+    ndarray, (3, 3), float64
+        Keeps volumes.
+    """
     tilt = stream.uniform(-TILT_DEGREES, TILT_DEGREES, 2)
     matrix = Rotation.from_euler("zxy", [stream.uniform(0, 360), *tilt], degrees=True).as_matrix()
     mirror = np.diag([-1.0 if stream.random() < 0.5 else 1.0, 1.0, 1.0])
-    turned: NDArray[np.float64] = matrix @ mirror
+    stretches = stream.normal(0.0, STRETCH_SD, 3)
+    turned: NDArray[np.float64] = matrix @ np.diag(np.exp(stretches - stretches.mean())) @ mirror
     return turned
