@@ -30,6 +30,7 @@ STRETCH_SD = 0.15
 TILT_DEGREES = 20.0
 PUSH_STRENGTH = (0.1, 0.35)
 MAX_SCALE = 1.8
+N_SCALINGS = 3
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def deform_tumor(
         The donor's.
     donor : Donor
     volume_ml : float
-        To come near to: a warp changes volumes, so what it left is scaled once more.
+        To come near to: a warp changes volumes, so what it leaves is scaled anew.
     spacing_mm : float
     stream : numpy.random.Generator
 
@@ -126,7 +127,7 @@ def deform_tumor(
     spacing = (spacing_mm, spacing_mm, spacing_mm)
     scale, turn = donor.length_factor(volume_ml), random_turn(stream)
     warp = random_warp((x, y, z), spacing, *TUMOR_WARP_MM, stream)
-    for _ in range(2):
+    for _ in range(N_SCALINGS):
         turned = warp_labels(rescale_tumor(tumor_map, scale, turn), warp, spacing, int(tumor_map.max()) + 1)
         # Turning and warping a thin part may tear it: no healthy tissue within a tumour.
         turned = fill_holes(turned, ndimage.binary_fill_holes(turned > 0))
