@@ -16,8 +16,8 @@ from pipeline.generate import synthesis
 from pipeline.generate.curation import (
     Candidate,
     choose,
-    crowding_distances,
     find_near_duplicates,
+    mean_ranks,
     pareto_fronts,
     score_candidates,
 )
@@ -52,11 +52,14 @@ def test_no_point_is_beaten_within_its_front() -> None:
         assert any((points[other] >= points[index]).all() for other in np.flatnonzero(fronts == fronts[index] - 1))
 
 
-def test_crowding_is_the_gap_between_neighbours_and_infinite_at_the_ends() -> None:
-    points = np.array([[0.0, 10.0], [1.0, 8.0], [4.0, 2.0], [5.0, 0.0]])
-    crowding = crowding_distances(points, np.ones(4, np.int64))
-    assert np.isinf(crowding[[0, 3]]).all()
-    np.testing.assert_allclose(crowding[1:3], [4 / 5 + 8 / 10, 4 / 5 + 8 / 10])
+def test_standing_is_the_mean_rank_so_that_an_extreme_in_one_criterion_comes_last() -> None:
+    points = np.array([[9.0, 0.0, 0.0], [2.0, 2.0, 2.0], [1.0, 1.0, 3.0], [0.0, 3.0, 1.0]])
+    # By criterion the ranks are 4 1 1, 3 3 3, 2 2 4, 1 4 2.
+    np.testing.assert_allclose(mean_ranks(points), [2.0, 3.0, 8 / 3, 7 / 3])
+    candidates = [candidate(LEFT, a=one[0], b=one[1], c=one[2]) for one in points]
+    assert set(pareto_fronts(points)) == {1}
+    assert [choice.is_kept for choice in choose(candidates, {LEFT: 2})] == [False, True, True, False]
+    assert mean_ranks(np.zeros((3, 0))).tolist() == [0.0, 0.0, 0.0]
 
 
 def candidate(cell: tuple[str, ...], as_asked: bool = True, near: bool = False, **scores: float) -> Candidate:

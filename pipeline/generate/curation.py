@@ -2,13 +2,13 @@
 
 Near-duplicates of a person go first, by one rule for persons trained on and persons of val alike. Distance to patients
 is no criterion beyond that: a cohort picked to lie far from its members would tell who they are. What is left is
-sorted into fronts, none of whose candidates is beaten by another in every criterion; within a front the ones that are
-least crowded come first.
+sorted into fronts, none of whose candidates is beaten by another in every criterion; within a front those come first
+that stand high in all criteria, not those that are extreme in one: the most diverse of all is often an accident.
 
 References
 ----------
-Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", doi:10.1109/4235.996017 (fronts,
-crowding). Zhang et al. 2015, "An efficient approach to nondominated sorting", doi:10.1109/TEVC.2014.2308305.
+Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", doi:10.1109/4235.996017 (fronts).
+Zhang et al. 2015, "An efficient approach to nondominated sorting", doi:10.1109/TEVC.2014.2308305.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import rankdata
 
 from pipeline.cohort import Case, Cohort
 from pipeline.embedding import embed_case, embed_with_mirror
@@ -182,10 +183,10 @@ def choose(candidates: Sequence[Candidate], n_asked: Mapping[Cell, int]) -> list
     points = np.array([[candidates[index].scores[name] for name in criteria] for index in eligible], np.float64)
     points = points.reshape(len(eligible), len(criteria))
     fronts = pareto_fronts(points)
-    crowding = crowding_distances(points, fronts)
+    standing = mean_ranks(points)
     order = sorted(
         range(len(eligible)),
-        key=lambda i: (not candidates[eligible[i]].is_as_asked, fronts[i], -crowding[i], eligible[i]),
+        key=lambda i: (not candidates[eligible[i]].is_as_asked, fronts[i], -standing[i], eligible[i]),
     )
     left = Counter(n_asked)
     choices = [Choice(False, "near-duplicate of a real person", 0)] * len(candidates)
@@ -205,7 +206,7 @@ def _reason(candidate: Candidate, front: int) -> str:
         return "label map not as asked for"
     if front > 1:
         return f"front {front}: others of its stratum are better in every criterion, or in a better front"
-    return "front 1, but in a more crowded place than others of its stratum"
+    return "front 1, but others of its stratum stand higher over all criteria"
 
 
 def pareto_fronts(points: Scores) -> NDArray[np.int64]:
@@ -235,18 +236,12 @@ def _is_beaten(point: Scores, others: Scores) -> bool:
     return bool(np.any(np.all(better >= 0, axis=1) & np.any(better > 0, axis=1)))
 
 
-def crowding_distances(points: Scores, fronts: NDArray[np.int64]) -> Scores:
-    """Return how far apart the neighbours of each point lie on its front: (n,); infinite at an end of a criterion."""
-    distances = np.zeros(len(points))
-    for front in np.unique(fronts):
-        members = np.flatnonzero(fronts == front)
-        for values in points[members].T:
-            order = np.argsort(values, kind="stable")
-            spread = float(values[order[-1]] - values[order[0]])
-            distances[members[order[[0, -1]]]] = np.inf
-            if spread > 0:
-                distances[members[order[1:-1]]] += (values[order[2:]] - values[order[:-2]]) / spread
-    return distances
+def mean_ranks(points: Scores) -> Scores:
+    """Return the mean rank of each point (n, criteria) over its criteria: (n,); higher is better."""
+    if not points.size:
+        return np.zeros(len(points))
+    ranks: Scores = rankdata(points, axis=0).mean(axis=1)
+    return ranks
 
 
 def curation_rows(candidates: Sequence[Candidate], choices: Sequence[Choice]) -> list[dict[str, object]]:
