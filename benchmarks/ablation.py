@@ -66,7 +66,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    config = load_config(arguments.run / "config.yaml")
+    # Cases as they come: what a choice adds is another question.
+    config = load_config(arguments.run / "config.yaml", ["generate.curation.candidates=1"])
     cohort = open_cohort(arguments.run / "cohort")
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:

@@ -4,9 +4,10 @@
 
 RUN is a run folder whose ingest is done (``synthcohort ingest configs/demo.yaml --out RUN``); the rest is its config.
 For each seed one generator is trained on the train side and makes a cohort for each number of candidates; each is
-measured by one judge that chose nothing, and attacked: AUC of the nearest-neighbour attack on members (train) against
-non-members (test), which must not rise, nor fall below one half, by the choice. One line of JSON for each cohort, then
-one for each number with means and standard deviations over seeds, and the paired differences.
+measured by one judge that chose nothing (but is of the choosers' kind, longer trained), and attacked: AUC of the
+nearest-neighbour attack on members (train) against non-members (test), which must not rise, nor fall below one half,
+by the choice. One line of JSON for each cohort, then one for each number with means and standard deviations over
+seeds, and the paired differences.
 """
 
 import argparse

@@ -3,13 +3,13 @@
     python benchmarks/generate_memory.py [--few 10] [--many 100]
 
 One small phantom cohort and generator; then the stage generate, candidates, choice and measures included, by a process
-of its own for each size. What is compared is the largest resident memory of that process (``getrusage``). The last line
+of its own for each size. What is compared is the largest resident memory of that process (``wait4``). The last line
 is JSON.
 """
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,11 +26,16 @@ generate: {n_cases: 4, judge: {steps: 2, filters: 8, validate_every: 1}, two_sam
 """
 
 
-def run(folder: Path, *arguments: str) -> None:
-    """Run the command on the benchmark's config."""
+def run(folder: Path, *arguments: str) -> float:
+    """Run the command on the benchmark's config; return its largest resident memory, MiB."""
     command = [sys.executable, "-c", "from pipeline.cli import main; main()", "run", str(folder / "config.yaml")]
     command += ["--out", str(folder / "run"), *arguments]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Of this child alone.
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"the run ended with {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_maxrss / 1024
 
 
 def main() -> None:
@@ -44,13 +49,10 @@ def main() -> None:
         folder = Path(name)
         (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
         run(folder, "--until", "train")
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        # The few first: the largest of all processes until now is what the system tells.
         for n_cases in (arguments.few, arguments.many):
-            run(folder, "--from", "generate", "--until", "generate", "--set", f"generate.n_cases={n_cases}")
-            mib.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+            chosen = f"generate.n_cases={n_cases}"
+            mib.append(run(folder, "--from", "generate", "--until", "generate", "--set", chosen))
     figures = {"few": arguments.few, "many": arguments.many, "few_mib": round(mib[0]), "many_mib": round(mib[1])}
-    figures["before_mib"] = round(before / 1024)
     print(json.dumps({"name": "generate_memory", **figures, "ratio": round(mib[1] / mib[0], 3), "runs": 1}))
 
 

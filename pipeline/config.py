@@ -188,13 +188,14 @@ class CurationSection(Section):
     """Which synthetic cases are kept; the audit's references choose theirs the same way."""
 
     candidates: Annotated[int, Field(ge=1, le=20)] = Field(
-        2, description="Candidates made for each case asked for; the best are kept. 1: every one, as it comes."
+        2, description="Candidates made for each case asked for; the best are kept. 1: no choice."
     )
     criteria: tuple[Literal["fidelity", "realism", "diversity"], ...] = Field(
-        ("fidelity", "realism", "diversity"),
+        ("fidelity", "realism"),
         min_length=1,
-        description="What candidates compete in: whether a segmenter finds the label asked for, how near their "
-        "features lie to those of val patients, how far from other candidates.",
+        description="What candidates compete in: whether a segmenter finds the label asked for, whether their "
+        "features lie where those of val patients do, how far they lie from other candidates (which prefers accidents: "
+        "benchmarks/results).",
     )
     drop_near_duplicates: bool = Field(
         True, description="Refuse candidates as like a person of train or val as constructed copies are."

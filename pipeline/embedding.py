@@ -23,14 +23,9 @@ def embed_case(case: Case, modalities: Sequence[str], spacing_mm: float) -> Embe
 
 
 def read_case(case: Case, modalities: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Read a case's scan (modalities, x, y, z), float32 in [0, 1000], and its brain mask (x, y, z).
-
-    A modality that the case lacks is 0 everywhere, and counts for nothing in its embedding.
-    """
-    brain, has = case.brain(), set(case.modalities)
-    empty = np.zeros(brain.shape, np.float32)
-    images = np.stack([np.asarray(case.image(name), np.float32) if name in has else empty for name in modalities])
-    return images, brain
+    """Read a case's scan (modalities, x, y, z), float32 in [0, 1000], and its brain mask (x, y, z)."""
+    images = np.stack([np.asarray(case.image(name), np.float32) for name in modalities])
+    return images, case.brain()
 
 
 def embed_scan(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> Embedding:

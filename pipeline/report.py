@@ -196,9 +196,9 @@ def _walk(folder: Path) -> str:
         "one map to another in one style (label map, T1 with contrast, FLAIR)"
     )
     return (
-        "<h3>A space, or a list?</h3><p>A generator that has learned a list of scans jumps between them. The largest "
-        f"of six steps from one style to another is {steps['style']:.1f} times the mean step, from one label map to "
-        f"another {steps['shape']:.1f} times.</p>{_picture(folder / 'figures' / 'walk.png', caption)}"
+        "<h3>Between two styles, between two persons</h3><p>Six even steps in style, then in shape. The largest step in "
+        f"style changes the scan by {steps['style']:.1f} times the mean, the largest in shape by {steps['shape']:.1f} "
+        f"times.</p>{_picture(folder / 'figures' / 'walk.png', caption)}"
     )
 
 

@@ -61,14 +61,22 @@ def test_verdict_follows_its_table(
     verdict: str,
     reason: str,
 ) -> None:
-    decided = decide([attack], [] if figure is None else [figure], [WELL, control], found, POLICY)
+    decided = decide([attack], [] if figure is None else [figure], [WELL, control], found, 0, POLICY)
     assert decided.verdict == verdict
     assert any(reason in text for text in decided.reasons)
 
 
 def test_an_unresolved_verdict_names_every_gap() -> None:
-    decided = decide([], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], CLEAN_COPIES, POLICY)
+    decided = decide([], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], CLEAN_COPIES, 0, POLICY)
     assert len(decided.reasons) == 3
+
+
+def test_members_who_were_not_attacked_stand_in_the_way_of_a_pass() -> None:
+    figures = [paired(0.5), paired(0.5)]
+    assert decide([], figures, [WELL], CLEAN_COPIES, 0, POLICY).verdict == "pass"
+    decided = decide([], figures, [WELL], CLEAN_COPIES, 3, POLICY)
+    assert decided.verdict == "unresolved"
+    assert decided.reasons[0].startswith("3 members lack a modality and were not attacked")
 
 
 def test_an_attacker_may_turn_the_sign() -> None:

@@ -197,11 +197,9 @@ def _key(code: NDArray[np.float32]) -> bytes:
 
 
 def _choose(members: Persons, share: float, stream: np.random.Generator) -> list[Case]:
-    """Draw some persons; of each, the first scan is planted. Those with most modalities are drawn from."""
-    n_most = max(len(cases[0].modalities) for cases in members)
-    whole = [cases[0] for cases in members if len(cases[0].modalities) == n_most]
-    n_planted = min(len(whole), max(MIN_PLANTED, round(share * len(members))))
-    return [whole[int(i)] for i in stream.choice(len(whole), n_planted, replace=False)]
+    """Draw some persons; of each, the first scan is planted."""
+    n_planted = min(len(members), max(MIN_PLANTED, round(share * len(members))))
+    return [members[int(i)][0] for i in stream.choice(len(members), n_planted, replace=False)]
 
 
 def _write_copy(case: Case, folder: Path, reference: Reference, spacing_mm: float, stream: np.random.Generator) -> Case:

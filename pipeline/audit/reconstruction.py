@@ -47,12 +47,11 @@ def reconstruction_errors(targets: Targets, generator: Generator, reference: Ref
             condition = case.condition(reference.scheme)
             brain = condition > 0
             real = read_brain(case, reference, brain)
-            has = channels_of(case, reference)
             draws = []
             for draw in range(reference.n_style_draws):
                 # The same styles for every target: no target is given better luck.
                 rendered = render_volume(generator, condition, torch_stream(reference.seed, "style", draw))
-                draws.append(float(np.abs((rendered[has][:, brain] + 1) / 2 - real).mean()))
+                draws.append(float(np.abs((rendered[:, brain] + 1) / 2 - real).mean()))
             errors[index] = min(draws)
             task.advance()
     return errors
@@ -70,9 +69,7 @@ def predictability_errors(targets: Targets, reference: Reference) -> NDArray[np.
             condition = case.condition(reference.scheme)
             brain = condition > 0
             features = context_features(condition, reference.scheme, case)[:, brain]
-            errors[index] = np.abs(
-                weights[channels_of(case, reference)] @ features - read_brain(case, reference, brain)
-            ).mean()
+            errors[index] = np.abs(weights @ features - read_brain(case, reference, brain)).mean()
             task.advance()
     return errors
 
@@ -103,12 +100,5 @@ def context_features(condition: NDArray[np.uint8], scheme: LabelScheme, case: Ca
 
 
 def read_brain(case: Case, reference: Reference, brain: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the intensities within the brain, of the modalities that the case has: (modalities, voxels), in [0, 1]."""
-    names = [reference.modalities[channel] for channel in channels_of(case, reference)]
-    return np.stack([np.asarray(case.image(name))[brain] for name in names]) / INTENSITY_MAX
-
-
-def channels_of(case: Case, reference: Reference) -> list[int]:
-    """Return which of the generator's channels a case has."""
-    has = set(case.modalities)
-    return [channel for channel, name in enumerate(reference.modalities) if name in has]
+    """Return the intensities within the brain: (modalities, voxels), in [0, 1]."""
+    return np.stack([np.asarray(case.image(name))[brain] for name in reference.modalities]) / INTENSITY_MAX

@@ -26,7 +26,7 @@ from pipeline.audit.paired import PairedFigure, paired_figure, patient_risk
 from pipeline.audit.references import ReferenceScores, score_with_references, untouched_scores
 from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons, unlabelled
 from pipeline.audit.verdict import AttackFigure, Verdict, decide
-from pipeline.cohort import digest_file, digest_of, digest_tree, open_cohort, write_json
+from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, write_json
 from pipeline.config import AuditSection
 from pipeline.errors import DataError
 from pipeline.parallel import training_device
@@ -77,7 +77,10 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     policy = context.config.audit
     cohort = open_cohort(context.folder("ingest"))
-    members, nonmembers, val = cohort.persons("train"), cohort.persons("test"), cohort.patients("val")
+    # Scores of persons with fewer modalities are no measure beside those of persons with all: they would differ by what
+    # is missing, and only members may lack any.
+    members, nonmembers, val = _whole_persons(cohort, "train"), _whole_persons(cohort, "test"), cohort.patients("val")
+    n_not_attacked = len(cohort.persons("train")) - len(members)
     if not members or not nonmembers or not val:
         raise DataError("a side of the split is empty; expected persons in train, val and test; change ingest.split")
     generator = load_generator(context.folder("train")).to(training_device(context.config.compute))
@@ -101,7 +104,8 @@ def run(context: StageContext) -> dict[str, Any]:
         for name in ATTACKS
     ]
     figures = [_figure(outcome, policy, context.seed) for outcome in outcomes]
-    verdict = decide(figures, paired, [*controls["negative"], *controls["positive"]], copies, policy)
+    all_controls = [*controls["negative"], *controls["positive"]]
+    verdict = decide(figures, paired, all_controls, copies, n_not_attacked, policy)
 
     _write_scores(context.out / "scores.csv", outcomes, members, nonmembers)
     risks = _patients_at_risk(persons, references)
@@ -113,6 +117,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "reasons": list(verdict.reasons),
         "unit": "patient",
+        "members_not_attacked": n_not_attacked,
         "policy": policy.model_dump(mode="json"),
         "attacks": [_attack_json(o, f, permuted[o.name], policy) for o, f in zip(outcomes, figures, strict=True)],
         "paired": [_paired_json(figure, policy) for figure in paired],
@@ -131,6 +136,12 @@ def run(context: StageContext) -> dict[str, Any]:
         **{f"auc_{figure.name}": round(figure.estimate.value, 3) for figure in figures},
         **{f"paired_{p.attack}": round(p.estimate.value, 3) for p in paired},
     }
+
+
+def _whole_persons(cohort: Cohort, side: str) -> Persons:
+    """Return the scans of each person on a side that lack no modality; persons who have none such are left out."""
+    scans = (cohort.complete(cases) for cases in cohort.persons(side))
+    return tuple(cases for cases in scans if cases)
 
 
 def attack_target(members: Persons, nonmembers: Persons, release: Release, reference: Reference) -> list[Outcome]:

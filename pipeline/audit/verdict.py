@@ -60,13 +60,15 @@ def decide(
     paired: Sequence[PairedFigure],
     controls: Sequence[Control],
     copies: CopyFinding,
+    n_not_attacked: int,
     policy: AuditSection,
 ) -> Verdict:
     """Decide by the policy.
 
     ``invalid``: a control misbehaved. ``fail``: an attack on the target, or a paired figure, lies above the limit
     beyond chance (Holm over all of them), or members have more near-duplicates than others. ``pass``: every paired
-    figure's interval lies within the limits on both sides, with enough persons and references. Else ``unresolved``.
+    figure's interval lies within the limits on both sides, with enough persons and references, and no member was left
+    out of the attacks. Else ``unresolved``.
     """
     misbehaved = [f"control '{c.title}': expected {c.expected}, got {c.observed}" for c in controls if not c.behaved]
     if misbehaved:
@@ -75,6 +77,11 @@ def decide(
     if leaks:
         return Verdict("fail", tuple(leaks))
     gaps = [*_find_gaps(paired, policy), *_find_copy_gaps(copies)]
+    if n_not_attacked:
+        gaps.append(
+            f"{n_not_attacked} members lack a modality and were not attacked; expected all; set "
+            "ingest.missing_modalities to quarantine for a release"
+        )
     if gaps:
         return Verdict("unresolved", tuple(gaps))
     limit = policy.auc_limit

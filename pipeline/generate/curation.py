@@ -9,6 +9,8 @@ References
 ----------
 Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", doi:10.1109/4235.996017 (fronts).
 Zhang et al. 2015, "An efficient approach to nondominated sorting", doi:10.1109/TEVC.2014.2308305.
+Kynkaanniemi et al. 2019, "Improved precision and recall metric for assessing generative models", arXiv:1904.06991
+(realism: precision, with three neighbours).
 """
 
 from collections import Counter
@@ -27,8 +29,10 @@ from pipeline.generate.judge import Judge
 from pipeline.generate.measures import read_sample
 from pipeline.generate.plan import Cell
 from pipeline.generate.realism import standardise, to_components
-from pipeline.near_duplicates import copies_likeness, copy_threshold
+from pipeline.near_duplicates import MISSED_SHARE, copies_likeness, copy_threshold
 from pipeline.progress import progress
+
+N_NEIGHBOURS = 3
 
 Scores = NDArray[np.float64]
 
@@ -40,7 +44,7 @@ class Candidate:
     Parameters
     ----------
     cell : tuple of str
-        Stratum that was asked for; candidates compete within it.
+        Label source and stratum that were asked for; candidates compete within them.
     is_as_asked : bool
         Whether its label map is in the cell.
     is_near_duplicate : bool
@@ -87,27 +91,38 @@ def score_candidates(judge: Judge, cases: Sequence[Case], val: Sequence[Case]) -
     Returns
     -------
     list of dict
-        ``fidelity``: mean Dice over regions of what the judge sees with the label map asked for. ``realism``: minus
-        the mean Mahalanobis distance of slices from those of val patients, on the main axes of the judge's features.
-        ``diversity``: distance of the mean features to those of the nearest other candidate, on the same axes.
+        ``fidelity``: mean Dice over regions of what the judge sees with the label map asked for, each weighted by the
+        judge's Dice on val patients: what it cannot find there decides nothing. ``realism``: share of slices whose
+        features lie where those of val patients do. ``diversity``: distance of the mean features to those of the
+        nearest other candidate, on the same axes.
     """
+    with_val = [judge.score(case, judge.segment(case)) for case in val]
+    weights = {region: float(np.mean([dice[region] for dice in with_val])) + 1e-6 for region in with_val[0]}
     real = np.concatenate([judge.features(read_sample(case, judge.modalities).scans) for case in val])
     fidelity, features = [], []
     with progress("curated", len(cases)) as task:
         for case in cases:
-            fidelity.append(float(np.mean(list(judge.score(case, judge.segment(case)).values()))))
+            dice = judge.score(case, judge.segment(case))
+            fidelity.append(sum(weights[region] * dice[region] for region in dice) / sum(weights.values()))
             features.append(judge.features(read_sample(case, judge.modalities).scans))
             task.advance()
     standard = standardise(real, *features)
     axes = to_components(standard[0], np.concatenate(standard[1:]))
     deviation = np.maximum(axes[0].std(axis=0), 1e-6)
     slices = (axes[1] / deviation).reshape(len(cases), -1, axes[1].shape[1])
-    realism = -np.linalg.norm(slices, axis=2).mean(axis=1)
     diversity = nearest_distances(slices.mean(axis=1))
     return [
-        {"fidelity": f, "realism": float(r), "diversity": float(d)}
-        for f, r, d in zip(fidelity, realism, diversity, strict=True)
+        {"fidelity": f, "realism": share_within(one, axes[0] / deviation), "diversity": float(d)}
+        for f, one, d in zip(fidelity, slices, diversity, strict=True)
     ]
+
+
+def share_within(points: Scores, real: Scores) -> float:
+    """Return the share of points (n, dimensions) that lie no farther from a real one than its own neighbours do."""
+    among_real = np.sort(np.linalg.norm(real[:, None] - real[None], axis=2), axis=1)
+    reach = among_real[:, min(N_NEIGHBOURS, len(real) - 1)]
+    distances = np.linalg.norm(points[:, None] - real[None], axis=2)
+    return float(np.any(distances <= reach[None], axis=1).mean())
 
 
 def nearest_distances(points: Scores) -> Scores:
@@ -135,33 +150,47 @@ def find_near_duplicates(
         Gives modalities and spacing.
     seed : int
     """
-    spacing_mm = cohort.spacing_mm
-    copies = copies_likeness(val, cohort.modalities, spacing_mm, seed)
-    everyone = (*persons, *val)
-    real = [(case.person, embed_with_mirror(case, cohort.modalities, spacing_mm)) for case in cohort.complete(everyone)]
-    honest = [
-        float((one @ other.T).max())
-        for number, (person, one) in enumerate(real)
-        for other_person, other in real[:number]
-        if person != other_person
-    ]
-    # Never below what two different persons reach.
-    threshold = max(copy_threshold(copies, np.array(honest)), *honest)
     # Who lacks modalities is compared in those that he has.
-    sets = {case.modalities for case in everyone}
-    groups = {
-        names: np.concatenate(
-            [embed_with_mirror(one, names, spacing_mm) for one in everyone if one.modalities == names]
-        )
-        for names in sorted(sets)
-    }
+    groups: dict[tuple[str, ...], list[Case]] = {}
+    for case in (*persons, *val):
+        groups.setdefault(case.modalities, []).append(case)
+    searches = []
+    for names, group in sorted(groups.items()):
+        vectors = [embed_with_mirror(case, names, cohort.spacing_mm) for case in group]
+        searches.append((names, np.concatenate(vectors), _threshold(names, (*persons, *val), val, cohort, seed)))
     found = []
     with progress("near-duplicates", len(cases)) as task:
         for case in cases:
-            likeness = [float((group @ embed_case(case, names, spacing_mm)).max()) for names, group in groups.items()]
-            found.append(max(likeness) >= threshold)
+            found.append(
+                any(
+                    bool((vectors @ embed_case(case, names, cohort.spacing_mm)).max() >= threshold)
+                    for names, vectors, threshold in searches
+                )
+            )
             task.advance()
     return found
+
+
+def _threshold(
+    names: tuple[str, ...], everyone: Sequence[Case], val: Sequence[Case], cohort: Cohort, seed: int
+) -> float:
+    """Return the likeness, in some modalities, from which a scan is a near-duplicate; never what two persons reach."""
+    copies = copies_likeness(val, names, cohort.spacing_mm, seed)
+    able = [case for case in everyone if set(case.modalities) >= set(names)]
+    real = [(case.person, embed_with_mirror(case, names, cohort.spacing_mm)) for case in able]
+    honest = np.array(
+        [
+            float((one @ other.T).max())
+            for number, (person, one) in enumerate(real)
+            for other_person, other in real[:number]
+            if person != other_person
+        ]
+    )
+    # Two who are as alike as copies are one person under two names, and say nothing of what two persons reach.
+    honest = honest[honest < np.quantile(copies, MISSED_SHARE)]
+    if not len(honest):
+        return float(np.quantile(copies, MISSED_SHARE))
+    return max(copy_threshold(copies, honest), float(honest.max()))
 
 
 def choose(candidates: Sequence[Candidate], n_asked: Mapping[Cell, int]) -> list[Choice]:

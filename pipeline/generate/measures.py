@@ -1,7 +1,9 @@
 """What is measured on a synthetic cohort: fidelity to its label maps, realism, diversity; each beside real persons.
 
-Real persons of the val and test sides stand for what is possible: they are as real as members, and nothing was trained
-on them. What is measured on them is reported, and chooses nothing.
+Real persons of the val and test sides stand for what is possible: they are as real as members, and nothing was
+trained on them. Persons of val have had a say before: curation holds candidates against them; nobody looks at test
+persons but here. The judge is another than the one that chooses, but of the same kind, trained on the same members:
+fidelity after a choice is flattering by what the two have in common.
 """
 
 from collections.abc import Sequence

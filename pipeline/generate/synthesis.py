@@ -77,7 +77,7 @@ def generate_cohort(
     seed : int
         Root of the streams.
     out : Path
-        Cohort folder to write.
+        Cohort folder to write, without cases: what a kill left must be gone, as the runner and the audit see to.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def generate_cohort(
     by_name = {f"sub-{case.subject}": case for case in open_cohort(pool).cases}
     cases = [by_name[row["participant_id"]] for row in rows]
     candidates = describe_candidates(cases, made, cohort, persons, config, compute, seed, out)
-    choices = choose(candidates, Counter(_cell(case, config) for case in asked))
+    choices = choose(candidates, Counter(_competition(case, config) for case in asked))
     kept = [index for index, choice in enumerate(choices) if choice.is_kept]
     if not kept:
         raise DataError(
@@ -164,15 +164,16 @@ def describe_candidates(
         scores = [{name: one[name] for name in config.curation.criteria} for one in found]
     near = [False] * len(cases)
     if config.curation.drop_near_duplicates:
-        near = find_near_duplicates(cases, persons, val, cohort, derive_seed(seed, "near-duplicates"))
+        near = find_near_duplicates(cases, persons, cohort.split("val"), cohort, derive_seed(seed, "near-duplicates"))
     return [
-        Candidate(_cell(asked, config), asked.is_met_by(tumor, config), is_near, one)
+        Candidate(_competition(asked, config), asked.is_met_by(tumor, config), is_near, one)
         for (asked, tumor), is_near, one in zip(made, near, scores, strict=True)
     ]
 
 
-def _cell(asked: AskedCase, config: GenerateSection) -> Cell:
-    return tuple(asked.wanted[name] for name in config.strata)
+def _competition(asked: AskedCase, config: GenerateSection) -> Cell:
+    """Return what candidates compete within: label source and strata, so that the choice shifts neither."""
+    return (asked.label_source, *(asked.wanted[name] for name in config.strata))
 
 
 def _write_picture(case: Case, cohort: Cohort, out: Path) -> None:

@@ -1,7 +1,7 @@
 """Walks: from one style to another on one label map, and from one label map to another in one style.
 
-A generator that has learned a list jumps from one entry to the next; one that has learned a space goes in even steps.
-All label maps are synthetic cases': no patient is in the picture.
+A picture of what lies between: no proof that nothing was memorised, which is the audit's business. All label maps are
+synthetic cases': no patient is in the picture.
 
 References
 ----------

@@ -66,6 +66,8 @@ def load_case(case: SourceCase, manifest: Manifest, min_slices: int) -> LoadedCa
                     "export the series anew if images are missing"
                 )
     wanted = case.tumor_on or manifest.tumor_on
+    if wanted and wanted not in images and not manifest.prepared.coregistered:
+        raise CaseError(f"label map drawn on {wanted}, which is missing; expected that scan; add it")
     drawn_on = wanted if wanted in images else ""
     tumor, drawn_on = place_on_scan(read_tumor(case, manifest, images), images, drawn_on)
     if not tumor.array.any():

@@ -37,8 +37,8 @@ Case numbers count the subjects of the source in the order of their names, in DI
 """
 PHANTOMS = ".phantom"
 NONE_MISSING = "n/a"
-# With every modality: one each to choose and to judge, and two to train segmenters.
-MIN_WHOLE = 4
+# With every modality: one to choose, and four for the halves of the audit.
+MIN_WHOLE = 5
 BESIDE_BIDS = ("done.json", "quarantine.tsv", "same_person.tsv", "series.tsv", "quality.tsv", "quality.html", "figures")
 
 
@@ -112,6 +112,10 @@ def _check_enough(cases: Sequence[SourceCase], config: IngestSection) -> None:
     persons = {case.person for case in cases if not case.problem}
     if len(persons) < config.min_cases:
         raise DataError(_too_few(len(persons), config.min_cases, found))
+    usable = [case for case in cases if not case.problem]
+    known = {name for case in usable for name in case.files}
+    lacking = {case.person for case in usable if not known <= {*case.files, "brain_mask"}}
+    _check_whole(len(persons - lacking))
     if config.split_file is None:
         # Whoever stands on which side, their numbers are known.
         check_sides(list(split_persons(sorted(persons), config.split, np.random.default_rng(0)).values()))
@@ -160,14 +164,10 @@ def _sides(
     DataError
         If too few persons are left for the other sides.
     """
+    whole = [person for person in merged.values() if person not in incomplete]
     if given is None:
+        _check_whole(len(set(whole)))
         shares = context.config.ingest.split
-        whole = [person for person in merged.values() if person not in incomplete]
-        if len(set(whole)) < MIN_WHOLE:
-            raise DataError(
-                f"{len(set(whole))} persons have every modality; expected at least {MIN_WHOLE}: the others can only "
-                "train; leave a modality that few have out of the manifest"
-            )
         sides = split_persons(whole, shares, numpy_stream(context.seed, "split")) | dict.fromkeys(incomplete, "train")
     else:
         sides = {}
@@ -183,8 +183,16 @@ def _sides(
             "ingest.split_file: a person who lacks a modality on val or test; expected persons with all of them there; "
             "put him on train, or set ingest.missing_modalities to quarantine"
         )
-    check_sides([sides[person] for person in set(merged.values())])
+    check_sides([sides[person] for person in set(whole)])
     return sides
+
+
+def _check_whole(n_whole: int) -> None:
+    if n_whole < MIN_WHOLE:
+        raise DataError(
+            f"{n_whole} persons have every modality; expected at least {MIN_WHOLE}: the others can only train; leave a "
+            "modality that few have out of the manifest"
+        )
 
 
 def _source_folder(context: StageContext, manifest: Manifest) -> Path:

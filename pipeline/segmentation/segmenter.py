@@ -41,7 +41,8 @@ WARM_UP_SHARE = 0.1
 # In cross-entropy, tumour counting 1. Most voxels are background: at 1, short trainings of some seeds never leave the
 # answer that all of it is.
 BACKGROUND_WEIGHT = 0.1
-# With one channel a group, as MONAI's default has it for narrow networks, a layer forgets how bright a channel is.
+# At full resolution, more below. With one channel a group, as MONAI's default has it for narrow networks, a layer
+# forgets how bright a channel is.
 CHANNELS_PER_GROUP = 4
 
 
