@@ -196,7 +196,7 @@ def _walk(folder: Path) -> str:
         "one map to another in one style (label map, T1 with contrast, FLAIR)"
     )
     return (
-        "<h3>Between two styles, between two persons</h3><p>Six even steps in style, then in shape. The largest step in "
+        "<h3>Between two styles, between two persons</h3><p>Six even steps in style, then in shape. The largest in "
         f"style changes the scan by {steps['style']:.1f} times the mean, the largest in shape by {steps['shape']:.1f} "
         f"times.</p>{_picture(folder / 'figures' / 'walk.png', caption)}"
     )
