@@ -146,13 +146,15 @@ def test_styles_are_tried_until_the_scan_has_the_contrast_asked_for(
     cohort: Cohort, generator: Generator, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
     labels = {"n_cases": 6, "curation": {"candidates": 1, "drop_near_duplicates": False}}
-    plain = tiny_config(generate={**labels, "strata": ["hemisphere"]}).generate
     members = cohort.split("train")
-    made = generate_cohort(generator, cohort, members, plain, CPU, 1, tmp_path / "plain")
-    seen = [case.contrast for _, case in made.kept]
-    # Edges within what this generator draws by itself: every stratum can be met.
-    edges = [float(np.quantile(seen, share)) for share in (0.4, 0.6)]
-    steering = {"strata": ["contrast"], "contrast_edges": edges, "max_attempts": 60}
+    plain = tiny_config(generate={**labels, "strata": ["hemisphere"], "n_cases": 1}).generate
+    drawn = [
+        generate_cohort(generator, cohort, members, plain, CPU, seed, tmp_path / f"plain-{seed}").kept[0][1].contrast
+        for seed in range(8)
+    ]
+    # Edges within what this generator draws by itself, and a wide middle: every stratum can be met.
+    edges = [float(np.quantile(drawn, share)) for share in (0.3, 0.7)]
+    steering = {"strata": ["contrast"], "contrast_edges": edges, "max_attempts": 200}
     config = tiny_config(generate={**labels, **steering}).generate
     steered = generate_cohort(generator, cohort, members, config, CPU, 1, tmp_path / "steered")
     assert sorted(asked.wanted["contrast"] for asked, _ in steered.kept) == ["high"] * 2 + ["low"] * 2 + ["middle"] * 2
