@@ -59,7 +59,11 @@ def mirror_scan(images: NDArray[np.float32], brain: NDArray[np.bool_]) -> tuple[
 
 def embed_with_mirror(case: Case, modalities: Sequence[str], spacing_mm: float) -> NDArray[np.float32]:
     """Embed a case and its mirror image: (2, dimensions)."""
-    images, brain = read_case(case, modalities)
+    return embed_both_ways(*read_case(case, modalities), spacing_mm)
+
+
+def embed_both_ways(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.float32]:
+    """Embed a scan, see :func:`embed_scan`, and its mirror image: (2, dimensions)."""
     return np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
 
 

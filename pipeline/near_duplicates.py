@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.cohort import Case
-from pipeline.embedding import embed_scan, mirror_scan, read_case
+from pipeline.embedding import embed_both_ways, embed_scan, mirror_scan, read_case
 from pipeline.progress import progress
 from pipeline.seeds import numpy_stream
 
@@ -78,7 +78,7 @@ def _likeness_with_copies(
 ) -> list[float]:
     """Return the likeness of a case with copies constructed from it, whichever way round is nearer."""
     images, brain = read_case(case, modalities)
-    original = np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
+    original = embed_both_ways(images, brain, spacing_mm)
     copies = [
         embed_scan(*construct_copy(images, brain, spacing_mm, stream), spacing_mm) for _ in range(N_CONSTRUCTIONS)
     ]

@@ -110,17 +110,24 @@ def score_candidates(judge: Judge, cases: Sequence[Case], val: Sequence[Case]) -
     axes = to_components(standard[0], np.concatenate(standard[1:]))
     deviation = np.maximum(axes[0].std(axis=0), 1e-6)
     slices = (axes[1] / deviation).reshape(len(cases), -1, axes[1].shape[1])
+    real_slices = axes[0] / deviation
+    reach = neighbour_reach(real_slices)
     diversity = nearest_distances(slices.mean(axis=1))
     return [
-        {"fidelity": f, "realism": share_within(one, axes[0] / deviation), "diversity": float(d)}
+        {"fidelity": f, "realism": share_within(one, real_slices, reach), "diversity": float(d)}
         for f, one, d in zip(fidelity, slices, diversity, strict=True)
     ]
 
 
-def share_within(points: Scores, real: Scores) -> float:
-    """Return the share of points (n, dimensions) that lie no farther from a real one than its own neighbours do."""
+def neighbour_reach(real: Scores) -> Scores:
+    """Return how far each real point (n, dimensions) lies from the third of its neighbours: (n,)."""
     among_real = np.sort(np.linalg.norm(real[:, None] - real[None], axis=2), axis=1)
-    reach = among_real[:, min(N_NEIGHBOURS, len(real) - 1)]
+    reach: Scores = among_real[:, min(N_NEIGHBOURS, len(real) - 1)]
+    return reach
+
+
+def share_within(points: Scores, real: Scores, reach: Scores) -> float:
+    """Return the share of points (n, dimensions) that lie no farther from a real one than its reach."""
     distances = np.linalg.norm(points[:, None] - real[None], axis=2)
     return float(np.any(distances <= reach[None], axis=1).mean())
 
@@ -150,39 +157,45 @@ def find_near_duplicates(
         Gives modalities and spacing.
     seed : int
     """
-    # Who lacks modalities is compared in those that he has.
-    groups: dict[tuple[str, ...], list[Case]] = {}
-    for case in (*persons, *val):
-        groups.setdefault(case.modalities, []).append(case)
+    everyone, spacing_mm = (*persons, *val), cohort.spacing_mm
     searches = []
-    for names, group in sorted(groups.items()):
-        vectors = [embed_with_mirror(case, names, cohort.spacing_mm) for case in group]
-        searches.append((names, np.concatenate(vectors), _threshold(names, (*persons, *val), val, cohort, seed)))
+    # Who lacks modalities is compared in those that he has.
+    for names in sorted({case.modalities for case in everyone}):
+        able = [case for case in everyone if set(case.modalities) >= set(names)]
+        vectors = [embed_with_mirror(case, names, spacing_mm) for case in able]
+        threshold = _threshold(copies_likeness(val, names, spacing_mm, seed), [case.person for case in able], vectors)
+        own = [one for case, one in zip(able, vectors, strict=True) if case.modalities == names]
+        searches.append((names, np.concatenate(own), threshold))
     found = []
     with progress("near-duplicates", len(cases)) as task:
         for case in cases:
             found.append(
                 any(
-                    bool((vectors @ embed_case(case, names, cohort.spacing_mm)).max() >= threshold)
-                    for names, vectors, threshold in searches
+                    bool((own @ embed_case(case, names, spacing_mm)).max() >= threshold)
+                    for names, own, threshold in searches
                 )
             )
             task.advance()
     return found
 
 
-def _threshold(
-    names: tuple[str, ...], everyone: Sequence[Case], val: Sequence[Case], cohort: Cohort, seed: int
-) -> float:
-    """Return the likeness, in some modalities, from which a scan is a near-duplicate; never what two persons reach."""
-    copies = copies_likeness(val, names, cohort.spacing_mm, seed)
-    able = [case for case in everyone if set(case.modalities) >= set(names)]
-    real = [(case.person, embed_with_mirror(case, names, cohort.spacing_mm)) for case in able]
+def _threshold(copies: Scores, persons: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -> float:
+    """Return the likeness from which a scan is a near-duplicate; never what two persons reach.
+
+    Parameters
+    ----------
+    copies : ndarray, (cases, constructions), float64
+        See :func:`pipeline.near_duplicates.copies_likeness`.
+    persons : sequence of str
+        Of each real scan.
+    vectors : sequence of ndarray, (2, dimensions)
+        Its embedding, and that of its mirror image.
+    """
     honest = np.array(
         [
             float((one @ other.T).max())
-            for number, (person, one) in enumerate(real)
-            for other_person, other in real[:number]
+            for number, (person, one) in enumerate(zip(persons, vectors, strict=True))
+            for other_person, other in zip(persons[:number], vectors[:number], strict=True)
             if person != other_person
         ]
     )

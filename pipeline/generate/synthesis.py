@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,16 +95,8 @@ def generate_cohort(
     config = resolve_contrasts(config, source)
     asked = make_plan(config, cohort.scheme, source, numpy_stream(seed, "plan"))
     pool = out / "candidates"
-    shutil.rmtree(pool, ignore_errors=True)
-    made: list[tuple[AskedCase, CaseAttributes]] = []
-    rows = []
-    for case in make_cases(generator, cohort, persons, list_candidates(asked, config), config, compute, seed):
-        write_case(pool, case.data)
-        made.append((case.asked, case.attributes))
-        rows.append(_participant(case))
-    write_cohort_files(pool, "Candidates", cohort.scheme, rows, README)
-    by_name = {f"sub-{case.subject}": case for case in open_cohort(pool).cases}
-    cases = [by_name[row["participant_id"]] for row in rows]
+    made_cases = make_cases(generator, cohort, persons, list_candidates(asked, config), config, compute, seed)
+    cases, made, rows = _write_pool(made_cases, cohort, pool)
     candidates = describe_candidates(cases, made, cohort, persons, config, compute, seed, out)
     choices = choose(candidates, Counter(_competition(case, config) for case in asked))
     kept = [index for index, choice in enumerate(choices) if choice.is_kept]
@@ -123,6 +115,21 @@ def generate_cohort(
     write_tsv(out / CURATION_TABLE, curation_rows(candidates, choices))
     n_near = sum(candidate.is_near_duplicate for candidate in candidates)
     return Synthesis(config, asked, [made[index] for index in kept], len(made) - len(kept), n_near)
+
+
+def _write_pool(
+    made_cases: Iterable[MadeCase], cohort: Cohort, pool: Path
+) -> tuple[list[Case], list[tuple[AskedCase, CaseAttributes]], list[dict[str, str]]]:
+    """Write candidates as a cohort; return them, what they were made for and are, and their rows in its table."""
+    shutil.rmtree(pool, ignore_errors=True)
+    made, rows = [], []
+    for case in made_cases:
+        write_case(pool, case.data)
+        made.append((case.asked, case.attributes))
+        rows.append(_participant(case))
+    write_cohort_files(pool, "Candidates", cohort.scheme, rows, README)
+    by_name = {f"sub-{case.subject}": case for case in open_cohort(pool).cases}
+    return [by_name[row["participant_id"]] for row in rows], made, rows
 
 
 def list_candidates(asked: Sequence[AskedCase], config: GenerateSection) -> list[AskedCase]:

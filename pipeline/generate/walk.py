@@ -63,11 +63,17 @@ def mix_labels(first: UInt8Array, second: UInt8Array, share: float, n_classes: i
         In [0, 1]; 0 and 1 give the maps themselves.
     n_classes : int
     """
-    distances = [
-        (1 - share) * _signed_distance(first == value) + share * _signed_distance(second == value)
-        for value in range(n_classes)
-    ]
-    mixed: UInt8Array = np.argmax(np.stack(distances), axis=0).astype(np.uint8)
+    return mix_distances(class_distances(first, n_classes), class_distances(second, n_classes), share)
+
+
+def class_distances(labels: UInt8Array, n_classes: int) -> NDArray[np.float32]:
+    """Return the signed distance to each class's border: (n_classes, x, y, z)."""
+    return np.stack([_signed_distance(labels == value) for value in range(n_classes)])
+
+
+def mix_distances(first: NDArray[np.float32], second: NDArray[np.float32], share: float) -> UInt8Array:
+    """Return the label map at a share of the way between two of :func:`class_distances`."""
+    mixed: UInt8Array = np.argmax((1 - share) * first + share * second, axis=0).astype(np.uint8)
     return mixed
 
 
@@ -118,7 +124,8 @@ def walk(generator: Generator, synthetic: Cohort, seed: int, path: Path) -> dict
         return np.stack([to_intensity(channel, brain) for channel in scan]).astype(np.float32)
 
     by_style = [render(ends[0], mix_styles(styles[0], styles[1], float(share))) for share in shares]
-    maps = [mix_labels(ends[0], ends[1], float(share), n_classes) for share in shares]
+    first, second = (class_distances(end, n_classes) for end in ends)
+    maps = [mix_distances(first, second, float(share)) for share in shares]
     by_shape = [render(one, styles[0]) for one in maps]
     shown = [i for i, name in enumerate(synthetic.modalities) if name in SHOWN] or [0]
     rows = [[_tile(scan[i]) for scan in by_style] for i in shown]
