@@ -11,8 +11,8 @@ from matplotlib.image import imread
 from pipeline.cohort import open_cohort
 from pipeline.figures import GAP_PIXELS, TILE_PIXELS
 from pipeline.generate.pictures import save_plan, stratum_shares
-from pipeline.generate.walk import N_STEPS, evenness, mix_labels, mix_styles, walk
-from pipeline.labels import LabelScheme
+from pipeline.generate.walk import N_STEPS, evenness, mix_shapes, mix_styles, read_shape, walk
+from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.train.generator import Generator, GeneratorConfig
 
 SCHEME = LabelScheme()
@@ -27,19 +27,33 @@ def test_styles_stay_on_the_sphere_between_their_ends() -> None:
     assert torch.equal(mix_styles(first, first, 0.3), first)
 
 
-def test_shapes_begin_and_end_as_they_are_and_grow_between() -> None:
+def _ball(centre: tuple[int, int, int], radius: float) -> UInt8Array:
+    distance = np.linalg.norm(np.indices((32, 32, 32)).T - np.array(centre)[::-1], axis=-1)
+    return (distance <= radius).astype(np.uint8)
+
+
+def test_shapes_begin_and_end_as_they_are() -> None:
     maps = []
     for seed in (1, 2):
         _, tissue, tumor = toy_brain((24, 24, 16), rng(seed))
         maps.append(SCHEME.combine(tissue, tumor))
-    n_classes = SCHEME.n_condition_classes
-    np.testing.assert_array_equal(mix_labels(*maps, 0.0, n_classes), maps[0])
-    np.testing.assert_array_equal(mix_labels(*maps, 1.0, n_classes), maps[1])
-    small, large = np.zeros((20, 20, 20), np.uint8), np.zeros((20, 20, 20), np.uint8)
-    small[8:12, 8:12, 8:12], large[4:16, 4:16, 4:16] = 3, 3
-    between = mix_labels(small, large, 0.5, n_classes) == 3
-    # Half way between edges of 4 and 12 voxels.
-    assert (between.any(axis=(1, 2)).sum(), between.any(axis=(0, 1)).sum()) == (8, 8)
+    ends = [read_shape(one, SCHEME) for one in maps]
+    np.testing.assert_array_equal(mix_shapes(*ends, 0.0, SCHEME), maps[0])
+    np.testing.assert_array_equal(mix_shapes(*ends, 1.0, SCHEME), maps[1])
+
+
+def test_tumors_apart_travel_whole_and_grow_between() -> None:
+    brain = 2 * _ball((16, 16, 16), 14)
+    near, far = _ball((8, 16, 16), 2), _ball((24, 16, 16), 4)
+    ends = [read_shape(SCHEME.combine(brain, tumor), SCHEME) for tumor in (near, far)]
+    map_between = mix_shapes(*ends, 0.5, SCHEME)
+    tissue, tumor = SCHEME.split(map_between)
+    middle = np.argwhere(tumor > 0)
+    np.testing.assert_allclose(middle.mean(axis=0), (16, 16, 16), atol=0.5)
+    radius = (len(middle) * 3 / (4 * np.pi)) ** (1 / 3)
+    assert radius == pytest.approx(3, abs=0.5)
+    np.testing.assert_array_equal((tissue == 2) | (tumor > 0), brain > 0)
+    assert read_shape(brain, SCHEME).centre is None
 
 
 def test_even_steps_count_one_and_a_single_jump_counts_all() -> None:

@@ -10,6 +10,7 @@ White 2016, "Sampling generative networks", arXiv:1609.04468 (along the sphere).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from pipeline.cohort import Case, Cohort
 from pipeline.figures import condition_tile, grey_tile, mosaic, plane_slice, save_picture, tumor_centre
 from pipeline.generate.sampling import render_with_style, to_intensity
-from pipeline.labels import UInt8Array
+from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.seeds import torch_stream
 from pipeline.train.generator import Generator
 
@@ -53,28 +54,66 @@ def mix_styles(first: Tensor, second: Tensor, share: float) -> Tensor:
     return mixed
 
 
-def mix_labels(first: UInt8Array, second: UInt8Array, share: float, n_classes: int) -> UInt8Array:
-    """Return the label map at a share of the way: of the classes' signed distances, mixed, the largest wins.
+@dataclass(frozen=True)
+class Shape:
+    """A label map as distances that can be mixed; see :func:`read_shape`.
 
     Parameters
     ----------
-    first, second : ndarray, (x, y, z), uint8 in [0, n_classes)
+    tissues, tumor : ndarray, (classes, x, y, z), float32
+        Signed distances to the border of each tissue, what lies outside first, and of each class of tumour, what is
+        none first.
+    centre : ndarray, (3,), float64, or None
+        Of the tumour, in voxels; none if there is no tumour.
+    """
+
+    tissues: NDArray[np.float32]
+    tumor: NDArray[np.float32]
+    centre: NDArray[np.float64] | None
+
+
+def read_shape(condition: UInt8Array, scheme: LabelScheme) -> Shape:
+    """Read a label map of tissue and tumour joined: (x, y, z), uint8."""
+    tissue_map, tumor_map = scheme.split(condition)
+    n_tissues = scheme.n_condition_classes - len(scheme.tumor)
+    # No tissue claims the place of the tumour: the nearest one fills it when the tumour moves on.
+    tissues = [condition == 0, *(tissue_map == value for value in range(1, n_tissues))]
+    classes = [tumor_map == value for value in range(1 + len(scheme.tumor))]
+    return Shape(
+        np.stack([_signed_distance(mask) for mask in tissues]),
+        np.stack([_signed_distance(mask) for mask in classes]),
+        np.argwhere(tumor_map > 0).mean(axis=0) if tumor_map.any() else None,
+    )
+
+
+def mix_shapes(first: Shape, second: Shape, share: float, scheme: LabelScheme) -> UInt8Array:
+    """Return the label map at a share of the way: tissue and tumour each mixed, the tumour moved on the line between.
+
+    Mixed where they stand, tumours that lie apart would crumble half way.
+
+    Parameters
+    ----------
+    first, second : Shape
     share : float
         In [0, 1]; 0 and 1 give the maps themselves.
-    n_classes : int
+    scheme : LabelScheme
+
+    Returns
+    -------
+    ndarray, (x, y, z), uint8
+        Tissue and tumour joined.
     """
-    return mix_distances(class_distances(first, n_classes), class_distances(second, n_classes), share)
+    tissue_map = np.argmax((1 - share) * first.tissues + share * second.tissues, axis=0).astype(np.uint8)
+    tumor = [first.tumor, second.tumor]
+    if first.centre is not None and second.centre is not None:
+        way = second.centre - first.centre
+        tumor = [_moved(first.tumor, share * way), _moved(second.tumor, (share - 1) * way)]
+    tumor_map = np.argmax((1 - share) * tumor[0] + share * tumor[1], axis=0).astype(np.uint8)
+    return scheme.combine(tissue_map, np.where(tissue_map > 0, tumor_map, 0).astype(np.uint8))
 
 
-def class_distances(labels: UInt8Array, n_classes: int) -> NDArray[np.float32]:
-    """Return the signed distance to each class's border: (n_classes, x, y, z)."""
-    return np.stack([_signed_distance(labels == value) for value in range(n_classes)])
-
-
-def mix_distances(first: NDArray[np.float32], second: NDArray[np.float32], share: float) -> UInt8Array:
-    """Return the label map at a share of the way between two of :func:`class_distances`."""
-    mixed: UInt8Array = np.argmax((1 - share) * first + share * second, axis=0).astype(np.uint8)
-    return mixed
+def _moved(distances: NDArray[np.float32], way: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.stack([ndimage.shift(one, way, order=1, mode="nearest") for one in distances])
 
 
 def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -110,7 +149,6 @@ def walk(generator: Generator, synthetic: Cohort, seed: int, path: Path) -> dict
     dict of str to float
         :func:`evenness` of each walk, ``style`` and ``shape``.
     """
-    n_classes = synthetic.scheme.n_condition_classes
     z = tumor_centre(np.asarray(synthetic.cases[0].tumor_map()))[2]
     slab = slice(max(z - SLAB, 0), z + SLAB + 1) if generator.config.dimensions == 2 else slice(None)
     middle = z - (slab.start or 0)
@@ -124,8 +162,8 @@ def walk(generator: Generator, synthetic: Cohort, seed: int, path: Path) -> dict
         return np.stack([to_intensity(channel, brain) for channel in scan]).astype(np.float32)
 
     by_style = [render(ends[0], mix_styles(styles[0], styles[1], float(share))) for share in shares]
-    first, second = (class_distances(end, n_classes) for end in ends)
-    maps = [mix_distances(first, second, float(share)) for share in shares]
+    first, second = (read_shape(end, synthetic.scheme) for end in ends)
+    maps = [mix_shapes(first, second, float(share), synthetic.scheme) for share in shares]
     by_shape = [render(one, styles[0]) for one in maps]
     shown = [i for i, name in enumerate(synthetic.modalities) if name in SHOWN] or [0]
     rows = [[_tile(scan[i]) for scan in by_style] for i in shown]
