@@ -103,7 +103,9 @@ def mix_shapes(first: Shape, second: Shape, share: float, scheme: LabelScheme) -
     ndarray, (x, y, z), uint8
         Tissue and tumour joined.
     """
-    tissue_map = np.argmax((1 - share) * first.tissues + share * second.tissues, axis=0).astype(np.uint8)
+    tissues = (1 - share) * first.tissues + share * second.tissues
+    # Brain or not is a question of its own: under a tumour at the brain's edge the outside is nearer than any tissue.
+    tissue_map = np.where(tissues[0] > 0, 0, 1 + np.argmax(tissues[1:], axis=0)).astype(np.uint8)
     tumor = [first.tumor, second.tumor]
     if first.centre is not None and second.centre is not None:
         way = second.centre - first.centre
