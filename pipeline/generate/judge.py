@@ -114,6 +114,7 @@ def train_judge(
         compute=compute,
         window=window,
         seed=seed,
+        description="judge",
     )
     best = train_segmenter(plan, scans, folder)
     return Judge(best.segmenter.eval(), cohort.modalities, window, cohort.scheme)

@@ -63,6 +63,8 @@ class SegmenterPlan:
         Field of view in training, along x and y.
     seed : int
         Root of the training's streams; the same in every arm, so that arms start from the same weights.
+    description : str
+        Shown with the progress; empty: the arm's name.
     """
 
     arm: Arm
@@ -73,6 +75,7 @@ class SegmenterPlan:
     compute: ComputeSection
     window: Window
     seed: int
+    description: str = ""
 
     @property
     def validation_steps(self) -> tuple[int, ...]:
@@ -185,7 +188,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
     weight[0] = BACKGROUND_WEIGHT
     criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
     loss_sum, n_summed = torch.zeros((), device=fabric.device), 0
-    with progress(f"segmenter {plan.arm.name}", config.steps) as task:
+    with progress(plan.description or f"segmenter {plan.arm.name}", config.steps) as task:
         task.advance(step)
         while step < config.steps:
             scan, labels = fabric.to_device(draw_batch(plan, sampler, step))
