@@ -188,7 +188,9 @@ class CurationSection(Section):
     """Which synthetic cases are kept; the audit's references choose theirs the same way."""
 
     candidates: Annotated[int, Field(ge=1, le=20)] = Field(
-        2, description="Candidates made for each case asked for; the best are kept. 1: no choice."
+        1,
+        description="Candidates made for each case asked for; the best are kept. 1: no choice, the default: no gain "
+        "was measured (benchmarks/results).",
     )
     criteria: tuple[Literal["fidelity", "realism", "diversity"], ...] = Field(
         ("fidelity", "realism"),

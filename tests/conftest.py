@@ -133,6 +133,7 @@ TINY = {
     "generate": {
         "n_cases": 4,
         "volume_edges_ml": [2.0, 25.0, 60.0, 150.0],
+        "curation": {"candidates": 2},
         "judge": {"steps": 6, "batch_size": 2, "filters": 8, "validate_every": 3},
         "two_sample_steps": 2,
     },

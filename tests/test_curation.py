@@ -225,7 +225,7 @@ def test_a_generator_that_copies_leaves_nothing_and_says_so(
 def test_criteria_are_those_of_the_config(
     cohort: Cohort, generator: Generator, tmp_path: Path, tiny_config: Callable[..., RunConfig]
 ) -> None:
-    config = tiny_config(generate={"n_cases": 2, "curation": {"criteria": ["realism"]}}).generate
+    config = tiny_config(generate={"n_cases": 2, "curation": {"candidates": 2, "criteria": ["realism"]}}).generate
     generate_cohort(generator, cohort, cohort.split("train"), config, CPU, 1, tmp_path / "out")
     table = read_tsv(tmp_path / "out" / "curation.tsv")
     assert set(table[0]) == {"candidate", "asked", "realism", "front", "outcome", "reason"}
