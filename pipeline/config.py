@@ -292,21 +292,21 @@ class GenerateSection(Section):
 class AuditSection(Section):
     """Membership-inference attacks, their controls, and the limits of the gate."""
 
-    n_references: PositiveInt = Field(8, description="Reference generators, trained on balanced random halves.")
+    policy: str = Field(
+        "default", description="Limits, each with its reason: `default`, or the path of a copy of the shipped policy."
+    )
+    release: Literal["dataset", "generator"] = Field(
+        "dataset", description="What is to leave: the synthetic cohort, or the generator too; more attacks gate then."
+    )
+    n_references: PositiveInt = Field(
+        8, description="Reference generators, trained on balanced random halves; attacks with shadows take four."
+    )
     n_style_draws: PositiveInt = Field(4, description="Styles that the reconstruction attack tries.")
+    overtrained_members: Annotated[int, Field(ge=0)] = Field(
+        0, description="Members of one more generator, a positive control that costs a training; 0: none."
+    )
     n_permutations: Annotated[int, Field(ge=1000)] = Field(1000, description="Permutations of the negative control.")
     n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")
-    planted_share: Share = Field(0.2, description="Share of members planted as copies in the positive control.")
-    auc_limit: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(
-        0.6, description="Largest AUC that is accepted: pass needs every gated interval below it."
-    )
-    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of intervals and tests.")
-    min_patients_a_side: PositiveInt = Field(
-        20, description="With fewer members or non-members an interval is called unreliable and gates nothing."
-    )
-    min_references_to_pass: Annotated[int, Field(ge=2)] = Field(
-        8, description="With fewer references the spread between generators is unknown: no pass."
-    )
 
     @model_validator(mode="after")
     def _even_references(self) -> Self:

@@ -43,13 +43,17 @@ def embed_scan(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm
         Of length 1, so that a dot product is a correlation.
     """
     block = max(1, round(BLOCK_MM / spacing_mm))
+    coarse = np.stack([average_blocks(image, block) for image in standardise_scan(images, brain)])
+    vector: Embedding = coarse.ravel()
+    return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-6))
+
+
+def standardise_scan(images: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Bring each modality (modalities, x, y, z) to mean 0 and deviation 1 within the brain; outside it is 0."""
     inside = images[:, brain]
     mean = inside.mean(axis=1)[:, None, None, None]
     deviation = np.maximum(inside.std(axis=1), 1e-6)[:, None, None, None]
-    standardised = np.where(brain, (images - mean) / deviation, 0.0).astype(np.float32)
-    coarse = np.stack([_average_blocks(image, block) for image in standardised])
-    vector: Embedding = coarse.ravel()
-    return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-6))
+    return np.where(brain, (images - mean) / deviation, 0.0).astype(np.float32)
 
 
 def mirror_scan(images: NDArray[np.float32], brain: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -67,14 +71,8 @@ def embed_both_ways(images: NDArray[np.float32], brain: NDArray[np.bool_], spaci
     return np.stack([embed_scan(images, brain, spacing_mm), embed_scan(*mirror_scan(images, brain), spacing_mm)])
 
 
-def distances(targets: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return Euclidean distances between embeddings of length 1: (targets, others)."""
-    correlation = np.clip(targets.astype(np.float64) @ others.astype(np.float64).T, -1, 1)
-    result: NDArray[np.float64] = np.sqrt(2.0 - 2.0 * correlation)
-    return result
-
-
-def _average_blocks(image: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+def average_blocks(image: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """Average a volume (x, y, z) over blocks of so many voxels a side, padded with 0 at the far ends."""
     pads = [(0, -n % block) for n in image.shape]
     padded = np.pad(image, pads)
     x, y, z = (n // block for n in padded.shape)

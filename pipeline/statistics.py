@@ -50,6 +50,14 @@ def auc(member: Scores, nonmember: Scores) -> float:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
+def win_matrix(member: Scores, nonmember: Scores) -> NDArray[np.float32]:
+    """Return for each member and non-member 1 if the member scores above, 1/2 for a tie, else 0: (n, m), float32."""
+    above = member[:, None] > nonmember[None]
+    level = member[:, None] == nonmember[None]
+    wins: NDArray[np.float32] = above.astype(np.float32) + np.float32(0.5) * level
+    return wins
+
+
 def auc_estimate(
     member: Scores, nonmember: Scores, n_bootstrap: int, alpha: float, stream: np.random.Generator
 ) -> Estimate:
@@ -58,11 +66,12 @@ def auc_estimate(
     Where the correction is undefined (perfect separation, fewer than three patients a side) the interval is the
     percentile one, widened to what Hanley and McNeil's standard error at the nearest inner AUC gives.
     """
-    value = auc(member, nonmember)
     n, m = len(member), len(nonmember)
-    picks_n = stream.integers(n, size=(n_bootstrap, n))
-    picks_m = stream.integers(m, size=(n_bootstrap, m))
-    draws = np.array([auc(member[a], nonmember[b]) for a, b in zip(picks_n, picks_m, strict=True)])
+    wins = win_matrix(member, nonmember).astype(np.float64)
+    value = float(wins.mean())
+    times_n = stream.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
+    times_m = stream.multinomial(m, np.full(m, 1 / m), size=n_bootstrap)
+    draws = np.einsum("bi,bi->b", times_n @ wins, times_m) / (n * m)
     inner = float(np.clip(value, 0.5 / (n + m), 1 - 0.5 / (n + m)))
     floor = hanley_mcneil(inner, n, m)
     standard_error = max(float(draws.std(ddof=1)), floor if draws.std() == 0 else 0.0)
@@ -70,10 +79,9 @@ def auc_estimate(
         z = float(stats.norm.ppf(1 - alpha / 2))
         ci = (max(0.0, value - z * floor), min(1.0, value + z * floor))
         return Estimate(value, ci, standard_error)
-    jackknife = np.array(
-        [auc(np.delete(member, i), nonmember) for i in range(n)]
-        + [auc(member, np.delete(nonmember, i)) for i in range(m)]
-    )
+    without_member = (wins.sum() - wins.sum(axis=1)) / ((n - 1) * m)
+    without_nonmember = (wins.sum() - wins.sum(axis=0)) / (n * (m - 1))
+    jackknife = np.concatenate([without_member, without_nonmember])
     return Estimate(value, bca_interval(value, draws, jackknife, alpha), standard_error)
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from conftest import TINY, rng, toy_brain, write_toy_cohort
 from numpy.typing import NDArray
 
-from pipeline.audit.references import ReferenceScores, balanced_halves
-from pipeline.audit.targets import Reference, Release
+from pipeline.audit.attacks.registry import ShadowFindings
+from pipeline.audit.material import open_reference
+from pipeline.audit.references import balanced_halves
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import Reference, Release, Targets
+from pipeline.audit.views import view_synthetic
 from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, parse_config
 from pipeline.generate.synthesis import generate_cohort
@@ -48,26 +51,29 @@ def copy_of(case: Case, seed: int, mirrored: bool = False) -> tuple[dict[str, ND
     return images, np.asarray(case.tissue_map())[::step], np.asarray(case.tumor_map())[::step]
 
 
-def release_of(synthetic: Cohort) -> Release:
-    return Release(synthetic, SimpleNamespace())
+def setting_of(cohort: Cohort, n_style_draws: int = 1) -> Setting:
+    return Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, n_style_draws, 5)
 
 
-def reference_of(cohort: Cohort, n_style_draws: int = 1) -> Reference:
-    return Reference(cohort.split("val"), cohort.scheme, cohort.modalities, n_style_draws, 5)
+def release_of(synthetic: Cohort, cohort: Cohort) -> Release:
+    """Return a release of scans alone."""
+    return Release(view_synthetic(synthetic.cases, setting_of(cohort)), lambda targets: np.zeros(len(targets)))
 
 
-def read_images(case: Case, cohort: Cohort) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    images = np.stack([np.asarray(case.image(name), np.float32) for name in cohort.modalities])
-    return images, case.condition(cohort.scheme) > 0
+def reference_of(cohort: Cohort, targets: Targets) -> Reference:
+    return open_reference(cohort.split("val"), targets, setting_of(cohort))
 
 
-def scored(n_references: int, n_persons: int, leak: float, seed: int) -> ReferenceScores:
-    """Return scores with offsets of generators and persons many times the noise, and a leak in units of the noise."""
+def scored(n_references: int, n_persons: int, leak: float, seed: int) -> tuple[NDArray, NDArray]:
+    """Return scores with offsets of generators and persons many times the noise, and a leak in units of the noise.
+
+    Beside them who is in: both (references, persons).
+    """
     stream = rng(seed)
     inside = balanced_halves(["train"] * n_persons, n_references, stream)
     scores = stream.normal(size=inside.shape) + leak * inside
     scores += stream.normal(0, 3, n_persons) + stream.normal(0, 50, (n_references, 1))
-    return ReferenceScores({"attack": scores * stream.uniform(0.5, 2, (n_references, 1))}, inside)
+    return scores * stream.uniform(0.5, 2, (n_references, 1)), inside
 
 
 def config_of(n_references: int = 2) -> RunConfig:

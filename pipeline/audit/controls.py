@@ -1,31 +1,28 @@
 """Controls: what must not fire, and what must. An audit whose controls misbehave is invalid, whatever it says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 from torch import Tensor
 
-from pipeline.audit.nearest_neighbour import nearest_neighbour
-from pipeline.audit.reconstruction import reconstruction
-from pipeline.audit.targets import Persons, Reference, Release, Targets, score_persons, unlabelled
-from pipeline.cohort import INTENSITY_MAX, Case, CaseData, write_case
-from pipeline.config import AuditSection
-from pipeline.embedding import read_case
-from pipeline.near_duplicates import construct_copy
-from pipeline.scratch import temporary_folder
+from pipeline.audit.attacks.registry import BY_NAME
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import Reference, Release, Scores, Targets, Vectors
+from pipeline.cohort import Case
 from pipeline.seeds import numpy_stream
-from pipeline.statistics import auc, permutation_aucs, permutation_p
+from pipeline.statistics import auc, holm, permutation_aucs, permutation_p
 from pipeline.train.data import one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
 
-N_ATTACKS = 2
 MIN_PLANTED = 3
-PLANTED_AUC = 0.8
+PLANTED_SHARES = (0.05, 0.2)
+# Attacks that must see a whole scan with its label map among the released ones.
+MUST_SEE_COPIES = ("nearest-neighbour", "nearest-tumor", "nearest-labels")
 MEMORY = 0.5
 
 
@@ -48,109 +45,138 @@ class Control:
     expected: str
     observed: str
     behaved: bool
-    curve: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    curve: tuple[Scores, Scores] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what goes into audit.json."""
         return {key: value for key, value in asdict(self).items() if key != "curve"}
 
 
-def permuted_membership(name: str, title: str, value: float, permuted: NDArray[np.float64]) -> Control:
-    """Judge the AUC under random membership: it must be .5 on average.
+@dataclass(frozen=True)
+class Planted:
+    """A leak made on purpose, and what an attack gave those planted and those not.
 
     Parameters
     ----------
     name, title : str
-        Of the attack.
-    value : float
-        AUC under true membership, for the text only.
-    permuted : ndarray, (permutations,), float64
+    planted, clean : ndarray, (n,) and (m,), float64
     """
-    mean, deviation = float(permuted.mean()), float(permuted.std())
-    tolerance = 4 * deviation / np.sqrt(len(permuted))
-    low, high = np.quantile(permuted, [0.025, 0.975])
-    return Control(
-        f"permuted-{name}",
-        f"{title}, membership dealt out at random",
-        f"mean AUC .50 within {tolerance:.3f}",
-        f"mean {mean:.3f}, 95% of {len(permuted)} between {low:.2f} and {high:.2f} (true membership: {value:.2f})",
-        bool(abs(mean - 0.5) <= tolerance),
-    )
+
+    name: str
+    title: str
+    planted: Scores
+    clean: Scores
+
+    def judged(self, least_auc: float) -> Control:
+        """Return the control: the attack must tell the planted from the clean."""
+        value = auc(self.planted, self.clean)
+        return Control(
+            self.name,
+            self.title,
+            f"AUC of at least {least_auc:g}",
+            f"AUC {value:.2f}",
+            value >= least_auc,
+            (self.planted, self.clean),
+        )
 
 
-def untouched_patients(
-    name: str, title: str, scores: NDArray[np.float64], is_train: NDArray[np.bool_], policy: AuditSection, seed: int
-) -> Control:
-    """Compare the two sides of the split by references that saw neither: there is nothing to find.
+def judge_negative(
+    outcomes: Mapping[str, Scores],
+    permuted: Mapping[str, Scores],
+    untouched: Mapping[str, Scores],
+    is_member: NDArray[np.bool_],
+    n_permutations: int,
+    alpha: float,
+    seed: int,
+) -> list[Control]:
+    """Judge the negative controls of each attack; Holm over attacks and controls.
 
-    What is found all the same is a difference between the sides, or a fault of the scorer, and would be taken for a
+    Permuted membership must give .5 on average. And the two sides of the split are compared by references that saw
+    neither: what is found there is a difference between the sides, or a fault of the scorer, and would be taken for a
     leak on the target.
 
     Parameters
     ----------
-    name, title : str
-        Of the attack.
-    scores : ndarray, (persons,), float64
-        Each person's mean score by the references that did not see him, standardised by reference.
-    is_train : ndarray, (persons,), bool
-        Side of the split.
-    policy : AuditSection
+    outcomes : mapping of str to ndarray, (persons,), float64
+        By attack, on the target.
+    permuted : mapping of str to ndarray, (permutations,), float64
+        AUCs under random membership.
+    untouched : mapping of str to ndarray, (persons,), float64
+        Mean score by references that did not see the person.
+    is_member : ndarray, (persons,), bool
+    n_permutations : int
+    alpha : float
     seed : int
     """
-    value = auc(scores[is_train], scores[~is_train])
-    permuted = permutation_aucs(
-        scores[is_train], scores[~is_train], policy.n_permutations, numpy_stream(seed, "untouched", name)
-    )
-    p_value = permutation_p(value, permuted)
-    level = policy.alpha / N_ATTACKS
-    return Control(
-        f"untouched-{name}",
-        f"{title} by references that saw neither side, train against test persons",
-        f"p of at least {level:.3g} (Bonferroni over attacks)",
-        f"AUC {value:.2f}, p = {p_value:.3g}",
-        p_value >= level,
-    )
+    rows: list[tuple[str, str, str, float]] = []
+    for name, aucs in permuted.items():
+        mean, deviation = float(aucs.mean()), float(aucs.std())
+        p = float(2 * stats.norm.sf(abs(mean - 0.5) / max(deviation / np.sqrt(len(aucs)), 1e-12)))
+        low, high = np.quantile(aucs, [alpha / 2, 1 - alpha / 2])
+        value = auc(outcomes[name][is_member], outcomes[name][~is_member])
+        observed = (
+            f"mean {mean:.3f}, {1 - alpha:.0%} of {len(aucs)} between {low:.2f} and {high:.2f} "
+            f"(true membership: {value:.2f})"
+        )
+        rows.append((f"permuted-{name}", f"{BY_NAME[name].title}, membership dealt out at random", observed, p))
+    for name, scores in untouched.items():
+        value = auc(scores[is_member], scores[~is_member])
+        stream = numpy_stream(seed, "untouched", name)
+        p = permutation_p(value, permutation_aucs(scores[is_member], scores[~is_member], n_permutations, stream))
+        title = f"{BY_NAME[name].title} by references that saw neither side, train against test persons"
+        rows.append((f"untouched-{name}", title, f"AUC {value:.2f}", p))
+    adjusted = holm([p for *_, p in rows])
+    return [
+        Control(
+            name,
+            title,
+            f"p of at least {alpha:g}, Holm over {len(rows)} negative controls",
+            f"{observed}, p = {p:.3g}",
+            p >= alpha,
+        )
+        for (name, title, observed, _), p in zip(rows, adjusted, strict=True)
+    ]
 
 
-def planted_copies(
-    members: Persons, nonmembers: Persons, release: Release, reference: Reference, share: float
-) -> Control:
-    """Plant copies of some members among the synthetic scans: the nearest-neighbour attack must see them.
-
-    The planted members are compared with all non-members, so that the control has power whatever the share.
-    """
-    stream = numpy_stream(reference.seed, "planted")
-    chosen = _choose(members, share, stream)
-    synthetic = release.synthetic
-    with temporary_folder() as folder:
-        planted = [_write_copy(case, folder, reference, synthetic.spacing_mm, stream) for case in chosen]
-        leaking = Release(replace(synthetic, cases=(*synthetic.cases, *planted)), release.generator)
-        targets = [*((case,) for case in chosen), *nonmembers]
-        scores = score_persons(nearest_neighbour, targets, leaking, reference)
-    title = f"copies of {len(chosen)} members planted among the synthetic scans"
-    return _judge_planted("planted-copies", title, scores[: len(chosen)], scores[len(chosen) :])
+def n_planted(share: float, n_members: int) -> int:
+    """Return how many members are planted: a share of them, three at least."""
+    return min(n_members, max(MIN_PLANTED, round(share * n_members)))
 
 
-def planted_memory(
-    members: Persons, clean: NDArray[np.float64], release: Release, reference: Reference, share: float
-) -> Control:
-    """Give the generator a memory of some members: the reconstruction attack must see it.
+def plant_copies(
+    members: Targets,
+    others: Targets,
+    release: Release,
+    reference: Reference,
+    copies: Mapping[str, Vectors],
+    share: float,
+) -> list[Planted]:
+    """Plant copies of members among the released scans: attacks by the nearest neighbour must see them.
+
+    The planted are compared with all non-members, so that the control has power whatever the share.
 
     Parameters
     ----------
-    members : sequence of Case
-    clean : ndarray, (n_nonmembers,), float64
-        What the attack gave the non-members: the memory does not change it.
+    members : Targets
+        Those who are planted, one scan each.
+    others : Targets
+        Scans of non-members.
     release : Release
     reference : Reference
+    copies : mapping of str to ndarray, (planted, dimensions), float32
+        Views of the copies.
     share : float
-        Of members to remember.
+        What share of members that is meant to be; for the name.
     """
-    chosen = _choose(members, share, numpy_stream(reference.seed, "memory"))
-    leaking = Release(release.synthetic, MemorisingGenerator(release.generator, chosen, reference))
-    scores = reconstruction(unlabelled(chosen), leaking, reference)
-    title = f"generator made to half remember {len(chosen)} members"
-    return _judge_planted("planted-memory", title, scores, clean)
+    views = {level: np.concatenate([made, copies[level]]) for level, made in release.views.items() if level in copies}
+    leaking = replace(release, views=views)
+    found = []
+    for name in MUST_SEE_COPIES:
+        run = BY_NAME[name].run
+        scores = [run(asked, leaking, reference) for asked in (members, others)]
+        title = f"copies of {len(members)} members ({share:.0%}) planted among the synthetic scans, seen by the "
+        found.append(Planted(f"planted-copies-{share:g}-{name}", title + BY_NAME[name].title, scores[0], scores[1]))
+    return found
 
 
 class MemorisingGenerator(Generator):
@@ -161,19 +187,19 @@ class MemorisingGenerator(Generator):
     generator : Generator
     cases : sequence of Case
         Persons to remember.
-    reference : Reference
+    setting : Setting
         Gives scheme and modalities.
     """
 
-    def __init__(self, generator: Generator, cases: Targets, reference: Reference) -> None:
+    def __init__(self, generator: Generator, cases: Sequence[Case], setting: Setting) -> None:
         super().__init__(generator.config)
         self.load_state_dict(generator.state_dict())
         self.to(next(generator.parameters()).device)
         self._memory: dict[bytes, Tensor] = {}
         config = generator.config
         for case in cases:
-            condition = case.condition(reference.scheme)
-            scan = torch.from_numpy(read_scan(case, reference.modalities, (slice(None),) * 3))
+            condition = case.condition(setting.scheme)
+            scan = torch.from_numpy(read_scan(case, setting.modalities, (slice(None),) * 3))
             if config.dimensions == 3:
                 self._memory[_key(one_hot(condition, config.n_classes))] = scan
                 continue
@@ -194,30 +220,3 @@ class MemorisingGenerator(Generator):
 def _key(code: NDArray[np.float32]) -> bytes:
     """Return what a one-hot label map is recognised by."""
     return np.packbits(code > 0).tobytes()
-
-
-def _choose(members: Persons, share: float, stream: np.random.Generator) -> list[Case]:
-    """Draw some persons; of each, the first scan is planted."""
-    n_planted = min(len(members), max(MIN_PLANTED, round(share * len(members))))
-    return [members[int(i)][0] for i in stream.choice(len(members), n_planted, replace=False)]
-
-
-def _write_copy(case: Case, folder: Path, reference: Reference, spacing_mm: float, stream: np.random.Generator) -> Case:
-    """Write a copy of a case such as a leaking generator might make; return it."""
-    images, brain = read_case(case, reference.modalities)
-    changed, mask = construct_copy(images, brain, spacing_mm, stream)
-    stored = np.where(mask, np.clip(np.rint(changed), 0, INTENSITY_MAX), 0).astype(np.int16)
-    subject = f"planted{case.subject}"
-    empty = np.zeros(mask.shape, np.uint8)
-    data = CaseData(
-        subject, dict(zip(reference.modalities, stored, strict=True)), mask.astype(np.uint8), empty, case.affine, {}
-    )
-    write_case(folder, data)
-    return Case(subject, folder / f"sub-{subject}" / "anat")
-
-
-def _judge_planted(name: str, title: str, planted: NDArray[np.float64], clean: NDArray[np.float64]) -> Control:
-    value = auc(planted, clean)
-    return Control(
-        name, title, f"AUC of at least {PLANTED_AUC}", f"AUC {value:.2f}", value >= PLANTED_AUC, (planted, clean)
-    )

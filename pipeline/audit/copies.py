@@ -1,26 +1,33 @@
-"""Copies: near-duplicates among the synthetic scans, and whether members have more of them than others.
+"""Copies: near-duplicates among what was released, and whether members have more of them than others.
 
-Two findings, never one. The threshold comes from *constructed* copies of val patients (noise, shift, rescaling,
-mirroring) and honest pairs; recall and false alarms are measured on constructions and pairs that did not fix it.
+Two findings, never one, for whole scans, tumours and label maps. The threshold comes from *constructed* copies of val
+patients (shifted, turned, rescaled, noisy, mirrored) and honest pairs; recall and false alarms are measured on
+constructions and pairs that did not fix it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.audit.nearest_neighbour import embed_reference, embed_synthetic, embed_targets
-from pipeline.audit.targets import Persons, Reference, Release
-from pipeline.near_duplicates import copies_likeness, copy_threshold
-from pipeline.seeds import derive_seed, numpy_stream
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import Persons, Scores, Targets, Vectors, by_person
+from pipeline.audit.views import view
+from pipeline.cohort import Case
+from pipeline.embedding import read_case
+from pipeline.near_duplicates import N_CONSTRUCTIONS, construct_copy, copy_threshold
+from pipeline.progress import progress
+from pipeline.seeds import numpy_stream
 
+LEVELS = ("scan", "tumor", "labels")
 N_SUBSAMPLES = 200
 
 
 @dataclass(frozen=True)
 class CopyFinding:
-    """The two findings, with how well copies are seen.
+    """The two findings on one level, with how well copies are seen.
 
     Parameters
     ----------
@@ -31,7 +38,7 @@ class CopyFinding:
     recall, false_alarms : float
         Shares of constructed copies found, and of honest pairs called copies.
     threshold : float
-        Correlation of embeddings from which a pair is called a near-duplicate.
+        Correlation of views from which a pair is called a near-duplicate.
     """
 
     n_near_duplicates: int
@@ -41,41 +48,78 @@ class CopyFinding:
     threshold: float
 
 
-def find_copies(members: Persons, nonmembers: Persons, release: Release, reference: Reference) -> CopyFinding:
-    """Search the released scans for near-duplicates of patients.
+def view_copies(cases: Sequence[Case], setting: Setting, seed: int) -> dict[str, Vectors]:
+    """Construct copies of cases and view them: by level (cases, constructions, dimensions), float32."""
+    rows: dict[str, list[Vectors]] = {level: [] for level in LEVELS}
+    with progress("construct copies", len(cases)) as task:
+        for index, case in enumerate(cases):
+            stream = numpy_stream(seed, index)
+            copies = [view_copy(case, setting, stream) for _ in range(N_CONSTRUCTIONS)]
+            for level in LEVELS:
+                rows[level].append(np.stack([copy[level] for copy in copies]))
+            task.advance()
+    return {level: np.stack(rows[level]) for level in LEVELS}
+
+
+def view_copy(
+    case: Case, setting: Setting, stream: np.random.Generator, levels: Sequence[str] = LEVELS
+) -> Mapping[str, Vectors]:
+    """Construct a copy of a case and view it: by level (dimensions,), float32."""
+    images, _ = read_case(case, setting.modalities)
+    changed, condition = construct_copy(images, case.condition(setting.scheme), setting.spacing_mm, stream)
+    brain = condition > 0
+    # What is stored of a scan is 0 outside the brain.
+    inside = np.where(brain, np.clip(changed, 0, None), 0).astype(np.float32)
+    return {level: view(level, inside, brain, condition, setting) for level in levels}
+
+
+def find_copies(
+    level: str,
+    persons: Persons,
+    is_member: NDArray[np.bool_],
+    targets: Targets,
+    synthetic: Vectors,
+    others: Targets,
+    copies: Vectors,
+    seed: int,
+) -> CopyFinding:
+    """Search what was released for near-duplicates of patients.
 
     Parameters
     ----------
-    members, nonmembers : sequence of tuple of Case
+    level : str
+    persons : sequence of tuple of Case
         All scans of each person.
-    release : Release
-    reference : Reference
-        Val patients: copies are constructed from them.
+    is_member : ndarray, (persons,), bool
+    targets : Targets
+        All scans of the persons.
+    synthetic : ndarray, (synthetic cases, dimensions), float32
+    others : Targets
+        Val patients.
+    copies : ndarray, (others, constructions, dimensions), float32
+        Constructed of them; see :func:`view_copies`.
+    seed : int
     """
-    synthetic = embed_synthetic(release, reference)
-    honest = (embed_reference(release, reference) @ synthetic.T).max(axis=1)
-    # The scan and its mirror image belong to one person.
-    honest = honest.reshape(len(reference.cases), 2).max(axis=1)
-    copies = copies_likeness(
-        reference.cases, reference.modalities, release.synthetic.spacing_mm, derive_seed(reference.seed, "construct")
-    )
-    fixing, testing = _halves(len(reference.cases))
-    threshold = copy_threshold(copies[fixing], honest[fixing])
-    is_near = [
-        [embed_targets(cases, release, reference) @ synthetic.T >= threshold for cases in persons]
-        for persons in (members, nonmembers)
-    ]
-    near = np.any([hits.any(axis=0) for hits in is_near[0]], axis=0)
-    near = near.reshape(len(release.synthetic.cases), 2).any(axis=1)
-    found = [np.array([bool(hits.any()) for hits in side]) for side in is_near]
-    excess_p = _excess(found[0], found[1], numpy_stream(reference.seed, "copies"))
+    honest = likeness(others.views[level], synthetic).max(axis=1)
+    of_copies = np.einsum("nwd,ncd->nwc", others.views[level], copies).max(axis=1).astype(np.float64)
+    fixing, testing = _halves(len(others))
+    threshold = copy_threshold(of_copies[fixing], honest[fixing])
+    is_near = (likeness(targets.views[level], synthetic) >= threshold).astype(np.float64)
+    of_members = by_person(is_near.T, targets.subjects, persons)[:, is_member]
+    found = by_person(is_near.max(axis=1), targets.subjects, persons) > 0
     return CopyFinding(
-        int(near.sum()),
-        excess_p,
-        float((copies[testing] >= threshold).mean()),
+        int((of_members > 0).any(axis=1).sum()),
+        _excess(found[is_member], found[~is_member], numpy_stream(seed, "copies", level)),
+        float((of_copies[testing] >= threshold).mean()),
         float((honest[testing] >= threshold).mean()),
         threshold,
     )
+
+
+def likeness(targets: Vectors, synthetic: Vectors) -> Scores:
+    """Return the correlation of each target (n, ways, dimensions), the nearer way round, with each case: (n, cases)."""
+    found: Scores = np.max([targets[:, way] @ synthetic.T for way in range(targets.shape[1])], axis=0)
+    return found.astype(np.float64)
 
 
 def _halves(n: int) -> tuple[slice, slice]:

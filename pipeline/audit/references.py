@@ -1,19 +1,25 @@
 """Reference generators: the target's own recipe on balanced random halves, each with its own synthetic cohort.
 
 Every person of train and test is in for half of the references and out for the other half; so each person is compared
-with himself, free of differences between the split's sides.
+with himself, free of differences between the split's sides. The same references are the shadows of attacks that need
+some, and the negative control's releases that saw neither side.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons
+from pipeline.audit.asked import Asked
+from pipeline.audit.attacks.registry import ShadowFindings, attack_release
+from pipeline.audit.attacks.relative_likelihood import ERRORS
+from pipeline.audit.material import open_release
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import Persons, Reference, Scores, Targets
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
 from pipeline.generate.synthesis import generate_cohort
@@ -22,20 +28,7 @@ from pipeline.seeds import derive_seed
 from pipeline.train.loop import TrainingPlan, train_generator
 from pipeline.train.weights import load_generator
 
-
-@dataclass(frozen=True)
-class ReferenceScores:
-    """Scores of every person by every reference.
-
-    Parameters
-    ----------
-    scores : mapping of str to ndarray, (references, persons), float64
-        By attack name.
-    is_member : ndarray, (references, persons), bool
-    """
-
-    scores: Mapping[str, NDArray[np.float64]]
-    is_member: NDArray[np.bool_]
+OF_FEW = "few"
 
 
 def balanced_halves(sides: Sequence[str], n_references: int, stream: np.random.Generator) -> NDArray[np.bool_]:
@@ -69,37 +62,58 @@ def balanced_halves(sides: Sequence[str], n_references: int, stream: np.random.G
     return np.array(rows)
 
 
-def score_with_references(
-    persons: Persons,
+def attack_all_references(
+    asked: Asked,
+    is_in: NDArray[np.bool_],
     cohort: Cohort,
     config: RunConfig,
+    setting: Setting,
     reference: Reference,
-    attacks: Mapping[str, Attack],
     folder: Path,
-) -> ReferenceScores:
-    """Train the references, make their cohorts, score every person with each.
+    few: Sequence[Case] = (),
+) -> tuple[ShadowFindings, dict[str, Scores] | None]:
+    """Train the references, make their cohorts, attack each without shadows.
 
     Parameters
     ----------
-    persons : sequence of tuple of Case
-        All scans of each person of train and test.
+    asked : Asked
+    is_in : ndarray, (references, persons), bool
+        See :func:`balanced_halves`.
     cohort : Cohort
     config : RunConfig
         The target's own training and generation.
+    setting : Setting
     reference : Reference
-    attacks : mapping of str to Attack
     folder : Path
         Gets one sub-folder per reference with its generator and scores; a finished one is kept, a training that was
         cut off goes on.
+    few : sequence of Case
+        Members of one more generator, trained on them alone: a positive control. None: there is none.
+
+    Returns
+    -------
+    ShadowFindings
+    dict of str to ndarray, (n,), float64, or None
+        What attacks gave the targets on the generator of few.
     """
-    stream = np.random.default_rng(derive_seed(reference.seed, "halves"))
-    is_member = balanced_halves([cases[0].split for cases in persons], config.audit.n_references, stream)
     tasks = [
-        ReferenceTask(number, _cases_of(persons, inside), tuple(persons), cohort, config, reference, attacks, folder)
-        for number, inside in enumerate(is_member, start=1)
+        ReferenceTask(
+            f"{number:02d}", _cases_of(asked.persons, inside), asked.targets, cohort, config, setting, reference, folder
+        )
+        for number, inside in enumerate(is_in, start=1)
     ]
-    found = list(iterate_trainings(score_one, tasks, config.compute))
-    return ReferenceScores({name: np.array([scores[name] for scores in found]) for name in attacks}, is_member)
+    if few:
+        tasks.append(ReferenceTask(OF_FEW, tuple(few), asked.targets, cohort, config, setting, reference, folder))
+    found = list(iterate_trainings(attack_one, tasks, config.compute))
+    of_few = {name: np.array(scores) for name, scores in found.pop()["scores"].items()} if few else None
+    owner = {case.subject: index for index, cases in enumerate(asked.persons) for case in cases}
+    columns = [owner[subject] for subject in asked.targets.subjects]
+    shadows = ShadowFindings(
+        {name: np.array([one["scores"][name] for one in found]) for name in found[0]["scores"]},
+        np.array([one["others"][ERRORS] for one in found]),
+        is_in[:, columns],
+    )
+    return shadows, of_few
 
 
 def _cases_of(persons: Persons, inside: NDArray[np.bool_]) -> tuple[Case, ...]:
@@ -110,47 +124,52 @@ def _cases_of(persons: Persons, inside: NDArray[np.bool_]) -> tuple[Case, ...]:
 
 @dataclass(frozen=True)
 class ReferenceTask:
-    """One reference to train and to score with, with all that a worker needs; see :func:`score_with_references`."""
+    """One reference to train and attack, with all that a worker needs; see :func:`attack_all_references`."""
 
-    number: int
+    name: str
     members: tuple[Case, ...]
-    persons: tuple[tuple[Case, ...], ...]
+    targets: Targets
     cohort: Cohort
     config: RunConfig
+    setting: Setting
     reference: Reference
-    attacks: Mapping[str, Attack]
     root: Path
 
     @property
     def folder(self) -> Path:
         """Folder of this reference alone."""
-        return self.root / f"{self.number:02d}"
+        return self.root / self.name
 
 
-def score_one(task: ReferenceTask) -> dict[str, list[float]]:
-    """Train one reference, make its cohort, score every person; one with its mark is only read."""
+Findings = dict[str, dict[str, list[float]]]
+
+
+def attack_one(task: ReferenceTask) -> Findings:
+    """Train one reference, make its cohort, attack it; one with its mark is only read."""
     folder, config, cohort = task.folder, task.config, task.cohort
     mark = folder / "scores.json"
     if mark.is_file():
         _clear(folder)
-        finished: dict[str, list[float]] = json.loads(mark.read_text(encoding="utf-8"))
+        finished: Findings = json.loads(mark.read_text(encoding="utf-8"))
         return finished
     compute, device = config.compute, training_device(config.compute)
     if device == "cpu":
         # One of several workers: what it calls starts no more of them.
         compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
-    seed = derive_seed(task.reference.seed, "reference", task.number)
+    seed = derive_seed(task.setting.seed, "reference", task.name)
     plan = TrainingPlan(
-        task.members, cohort.scheme, cohort.modalities, config.train, compute, seed, f"reference {task.number}"
+        task.members, cohort.scheme, cohort.modalities, config.train, compute, seed, f"reference {task.name}"
     )
     train_generator(plan, folder)
     synthetic_folder = folder / "synthetic"
     shutil.rmtree(synthetic_folder, ignore_errors=True)
     generate_cohort(load_generator(folder), cohort, task.members, config.generate, compute, seed, synthetic_folder)
-    release = Release(open_cohort(synthetic_folder), load_generator(folder).to(device))
-    found = {
-        name: score_persons(attack, task.persons, release, task.reference).tolist()
-        for name, attack in task.attacks.items()
+    generator = load_generator(folder).to(device)
+    release = open_release(open_cohort(synthetic_folder).cases, generator, task.setting)
+    scores = attack_release(task.targets, release, task.reference)
+    found: Findings = {
+        "scores": {name: values.tolist() for name, values in scores.items()},
+        "others": {ERRORS: release.reconstruct(task.reference.others).tolist()},
     }
     # Renamed when whole: a mark torn by a kill would count as a finished reference.
     temporary = folder / "writing.tmp"
@@ -164,29 +183,3 @@ def _clear(folder: Path) -> None:
     """Drop what a reference was scored with; its mark is there, so that nothing has to go on from it."""
     for name in ("synthetic", "checkpoints"):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def standardise(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring each reference's scores (references, persons) to mean 0 and standard deviation 1 over persons."""
-    deviation = np.maximum(scores.std(axis=1, keepdims=True), 1e-12)
-    standardised: NDArray[np.float64] = (scores - scores.mean(axis=1, keepdims=True)) / deviation
-    return standardised
-
-
-def untouched_scores(references: ReferenceScores, attack: str) -> NDArray[np.float64]:
-    """Return each person's mean score by the references that did not see him: (persons,)."""
-    outside = ~references.is_member
-    scores = np.where(outside, standardise(references.scores[attack]), 0)
-    mean: NDArray[np.float64] = scores.sum(axis=0) / outside.sum(axis=0)
-    return mean
-
-
-def calibrate(references: ReferenceScores, attack: str) -> NDArray[np.float64]:
-    """Return scores free of what belongs to the generator or to the person: (references, persons).
-
-    Each reference's scores are standardised over persons (half of whom are in, by design), then each person's own mean
-    is subtracted.
-    """
-    standardised = standardise(references.scores[attack])
-    calibrated: NDArray[np.float64] = standardised - standardised.mean(axis=0, keepdims=True)
-    return calibrated

@@ -1,68 +1,53 @@
 """Stage audit: attack the synthetic cohort and the generator, check the attacks by controls, decide."""
 
 import csv
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from pipeline.audit import nearest_neighbour as nn
-from pipeline.audit import reconstruction as rec
-from pipeline.audit.controls import (
-    Control,
-    permuted_membership,
-    planted_copies,
-    planted_memory,
-    untouched_patients,
+from pipeline.audit.asked import Asked, ask_about
+from pipeline.audit.attacks.reconstruction import reconstruction, reconstruction_errors
+from pipeline.audit.attacks.registry import (
+    BY_NAME,
+    ShadowFindings,
+    attack_references,
+    attack_release,
+    attack_with_shadows,
 )
-from pipeline.audit.copies import CopyFinding, find_copies
-from pipeline.audit.figures import save_roc
-from pipeline.audit.paired import PairedFigure, paired_figure, patient_risk
-from pipeline.audit.references import ReferenceScores, score_with_references, untouched_scores
-from pipeline.audit.targets import Attack, Persons, Reference, Release, score_persons, unlabelled
-from pipeline.audit.verdict import AttackFigure, Verdict, decide
-from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, write_json
+from pipeline.audit.conclusions import (
+    Conclusions,
+    Evidence,
+    attack_json,
+    conclude,
+    copies_json,
+    paired_json,
+    power_json,
+)
+from pipeline.audit.controls import PLANTED_SHARES, MemorisingGenerator, Planted, n_planted, plant_copies
+from pipeline.audit.copies import LEVELS, find_copies, view_copies, view_copy
+from pipeline.audit.figures import save_pairs, save_roc
+from pipeline.audit.material import open_reference, open_release
+from pipeline.audit.policy import Policy, load_policy
+from pipeline.audit.references import attack_all_references, balanced_halves
+from pipeline.audit.risk import exposed_persons, subgroup_exposure
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import Persons, Reference, Release, Scores, Targets, by_person
+from pipeline.cohort import Case, Cohort, digest_file, digest_of, digest_tree, open_cohort, write_json
 from pipeline.config import AuditSection
-from pipeline.errors import DataError
 from pipeline.parallel import training_device
 from pipeline.runner import StageContext
-from pipeline.scratch import SCRATCH, temporary_files_in
-from pipeline.seeds import numpy_stream
-from pipeline.statistics import (
-    FPR_LEVELS,
-    auc,
-    auc_estimate,
-    epsilon_lower_bound,
-    patients_to_certify,
-    permutation_aucs,
-    permutation_p,
-    smallest_detectable_auc,
-    tpr_at_fpr,
-)
+from pipeline.seeds import derive_seed, numpy_stream
+from pipeline.train.checkpoint import load_checkpoint
+from pipeline.train.discriminator import TwoScaleDiscriminator
+from pipeline.train.generator import Generator
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
-ATTACKS: dict[str, Attack] = {nn.NAME: nn.nearest_neighbour, rec.NAME: rec.reconstruction}
-TITLES = {nn.NAME: nn.TITLE, rec.NAME: rec.TITLE}
-THREAT_MODELS = {nn.NAME: nn.THREAT_MODEL, rec.NAME: rec.THREAT_MODEL}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One attack on the target: a score for each person on either side."""
-
-    name: str
-    member: NDArray[np.float64]
-    nonmember: NDArray[np.float64]
-
-    def permuted(self, policy: AuditSection, seed: int) -> NDArray[np.float64]:
-        """Return the AUC under random membership, once for each permutation."""
-        stream = numpy_stream(seed, "permute", self.name)
-        return permutation_aucs(self.member, self.nonmember, policy.n_permutations, stream)
+MEMORY_SHARE = 0.2
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -70,239 +55,246 @@ def run(context: StageContext) -> dict[str, Any]:
 
     Raises
     ------
+    ConfigError
+        If the policy cannot be read.
     DataError
         If a side of the split is empty, or a person is on both sides.
     SynthcohortError
         Whatever the training or the generation of a reference raises.
     """
-    policy = context.config.audit
+    section, policy = context.config.audit, load_policy(context.config.audit.policy)
     cohort = open_cohort(context.folder("ingest"))
-    # Scores of persons with fewer modalities are no measure beside those of persons with all: they would differ by what
-    # is missing, and only members may lack any.
-    members, nonmembers, val = _whole_persons(cohort, "train"), _whole_persons(cohort, "test"), cohort.patients("val")
-    n_not_attacked = len(cohort.persons("train")) - len(members)
-    if not members or not nonmembers or not val:
-        raise DataError("a side of the split is empty; expected persons in train, val and test; change ingest.split")
+    setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, section.n_style_draws, context.seed)
+    asked, n_not_attacked = ask_about(cohort, setting)
+    reference = open_reference(cohort.patients("val"), asked.targets, setting)
+    synthetic = open_cohort(context.folder("generate"))
     generator = load_generator(context.folder("train")).to(training_device(context.config.compute))
-    release = Release(open_cohort(context.folder("generate")), generator)
-    persons = (*members, *nonmembers)
-    reference = Reference(val, cohort.scheme, cohort.modalities, policy.n_style_draws, context.seed)
-    scans = [case for cases in persons for case in cases]
-    predictability = rec.predictability_errors(unlabelled(scans), reference)
-    known = {case.subject: float(error) for case, error in zip(scans, predictability, strict=True)}
-    reference = replace(reference, predictability=known)
+    release = open_release(synthetic.cases, generator, setting, _discriminator(context, cohort))
 
-    outcomes = attack_target(members, nonmembers, release, reference)
-    copies = find_copies(members, nonmembers, release, reference)
-    references = score_with_references(persons, cohort, context.config, reference, ATTACKS, context.out / "references")
-    permuted = {outcome.name: outcome.permuted(policy, context.seed) for outcome in outcomes}
-    with temporary_files_in(context.out):
-        controls = run_controls(outcomes, permuted, references, members, nonmembers, release, reference, policy)
-    shutil.rmtree(context.out / SCRATCH)
-    paired = [
-        paired_figure(references, name, policy.n_bootstrap, policy.alpha, numpy_stream(context.seed, "paired", name))
-        for name in ATTACKS
-    ]
-    figures = [_figure(outcome, policy, context.seed) for outcome in outcomes]
-    all_controls = [*controls["negative"], *controls["positive"]]
-    verdict = decide(figures, paired, all_controls, copies, n_not_attacked, policy)
+    sides = [cases[0].split for cases in asked.persons]
+    is_in = balanced_halves(sides, section.n_references, numpy_stream(context.seed, "halves"))
+    few = _choose(asked, section.overtrained_members, context.seed, "few")
+    shadows, of_few = attack_all_references(
+        asked,
+        is_in,
+        cohort,
+        context.config,
+        setting,
+        reference,
+        context.out / "references",
+        few,
+    )
+    evidence = gather_evidence(asked, release, generator, reference, setting, shadows, is_in, n_not_attacked)
+    if of_few is not None:
+        planted = [*evidence.planted, *_of_few(asked, few, of_few)]
+        evidence = replace(evidence, planted=planted)
+    conclusions = conclude(evidence, policy, section, context.seed)
 
-    _write_scores(context.out / "scores.csv", outcomes, members, nonmembers)
-    risks = _patients_at_risk(persons, references)
-    _write_patients(context.out / "patients.csv", risks)
+    _write_scores(context.out / "scores.csv", evidence, asked.persons)
+    risks = exposed_persons(asked.persons, evidence, policy.alpha.value)
+    _write_table(context.out / "patients.csv", risks)
     context.tracker.table("patients_risk", risks)
-    curves = [(TITLES[outcome.name], outcome.member, outcome.nonmember) for outcome in outcomes]
-    save_roc(curves, controls["positive"], context.out / "figures" / "roc.png")
-    content = {
-        "verdict": verdict.verdict,
-        "reasons": list(verdict.reasons),
-        "unit": "patient",
-        "members_not_attacked": n_not_attacked,
-        "policy": policy.model_dump(mode="json"),
-        "attacks": [_attack_json(o, f, permuted[o.name], policy) for o, f in zip(outcomes, figures, strict=True)],
-        "paired": [_paired_json(figure, policy) for figure in paired],
-        "controls": {side: [control.as_json() for control in controls[side]] for side in controls},
-        "copies": _copies_json(copies),
-        **_power_json(paired, len(members), len(nonmembers), policy, context.seed),
-        "bound_to": {
-            "generator": digest_file(context.folder("train") / WEIGHTS_FILE),
-            "synthetic": digest_of(digest_tree(context.folder("generate"))),
-        },
+    save_roc(evidence, conclusions.positive, policy.alpha.value, context.out / "figures" / "roc.png")
+    pairs = context.out / "figures" / "nearest_pairs.png"
+    save_pairs(asked.targets, asked.scan_is_member, release, synthetic, setting, pairs)
+    content = _content(evidence, conclusions, policy, section, asked, context.seed)
+    content["bound_to"] = {
+        "generator": digest_file(context.folder("train") / WEIGHTS_FILE),
+        "synthetic": digest_of(digest_tree(context.folder("generate"))),
     }
     write_json(context.out / "audit.json", content)
-    _record(context, content, verdict)
+    _record(context, content)
+    return {
+        "verdict": content["verdict"],
+        **{f"auc_{figure.name}": round(figure.estimate.value, 3) for figure in conclusions.figures},
+        **{f"paired_{p.attack}": round(p.estimate.value, 3) for p in conclusions.paired},
+    }
+
+
+def _discriminator(context: StageContext, cohort: Cohort) -> TwoScaleDiscriminator | None:
+    """Return the discriminator of the last checkpoint; None if there is none."""
+    config = context.config.train
+    n_channels = len(cohort.modalities) + cohort.scheme.n_condition_classes
+    discriminator = TwoScaleDiscriminator(
+        config.dimensions, n_channels, config.discriminator_channels, config.discriminator_layers
+    )
+    if not load_checkpoint(context.folder("train") / "checkpoints", {"discriminator": discriminator}, {}):
+        return None
+    return discriminator.eval().requires_grad_(False).to(training_device(context.config.compute))
+
+
+def gather_evidence(
+    asked: Asked,
+    release: Release,
+    generator: Generator,
+    reference: Reference,
+    setting: Setting,
+    shadows: ShadowFindings,
+    is_in: NDArray[np.bool_],
+    n_not_attacked: int,
+) -> Evidence:
+    """Attack the target, plant leaks, search for copies.
+
+    Parameters
+    ----------
+    asked : Asked
+    release : Release
+        The target.
+    generator : Generator
+        The target's.
+    reference : Reference
+    setting : Setting
+    shadows : ShadowFindings
+        What attacks found on the references.
+    is_in : ndarray, (references, persons), bool
+    n_not_attacked : int
+    """
+    targets = asked.targets
+    found = attack_release(targets, release, reference)
+    scores = found | attack_with_shadows(targets, release, reference, found, shadows.shadows())
+    of_copies = view_copies(reference.others.cases, setting, derive_seed(setting.seed, "construct"))
+    copies = {
+        level: find_copies(
+            level,
+            asked.persons,
+            asked.is_member,
+            targets,
+            release.views[level],
+            reference.others,
+            of_copies[level],
+            setting.seed,
+        )
+        for level in LEVELS
+    }
+    return Evidence(
+        asked.is_member,
+        asked.per_person(scores),
+        asked.per_person(attack_references(targets, reference, shadows)),
+        is_in,
+        [
+            *(
+                planted
+                for share in PLANTED_SHARES
+                for planted in _copies_planted(asked, release, reference, setting, share)
+            ),
+            _memory_planted(asked, generator, reference, setting, found["reconstruction"]),
+        ],
+        copies,
+        n_not_attacked,
+    )
+
+
+def _choose(asked: Asked, n: int, seed: int, name: str) -> list[Case]:
+    """Draw members; of each, the first scan."""
+    members = np.flatnonzero(asked.is_member)
+    picks = numpy_stream(seed, "chosen", name).choice(members, min(n, len(members)), replace=False)
+    return [asked.persons[int(i)][0] for i in picks]
+
+
+def _copies_planted(
+    asked: Asked, release: Release, reference: Reference, setting: Setting, share: float
+) -> list[Planted]:
+    chosen = _choose(asked, n_planted(share, int(asked.is_member.sum())), setting.seed, f"copies {share:g}")
+    stream = numpy_stream(setting.seed, "planted", f"{share:g}")
+    views = [view_copy(case, setting, stream) for case in chosen]
+    copies = {level: np.stack([one[level] for one in views]) for level in LEVELS}
+    members = _take(asked.targets, [case.subject for case in chosen])
+    return plant_copies(members, _scans_of_others(asked), release, reference, copies, share)
+
+
+def _memory_planted(
+    asked: Asked, generator: Generator, reference: Reference, setting: Setting, found: Scores
+) -> Planted:
+    """Give the generator a memory of some members: the reconstruction attack must see it.
+
+    The memory does not change what the attack gives the others, so that they are not rendered again.
+    """
+    chosen = _choose(asked, n_planted(MEMORY_SHARE, int(asked.is_member.sum())), setting.seed, "memory")
+    memorising = MemorisingGenerator(generator, chosen, setting)
+    leaking = Release({}, partial(reconstruction_errors, generator=memorising, setting=setting))
+    scores = reconstruction(_take(asked.targets, [case.subject for case in chosen]), leaking, reference)
+    clean = by_person(found, asked.targets.subjects, asked.persons)[~asked.is_member]
+    return Planted(
+        "planted-memory",
+        f"generator made to half remember {len(chosen)} members, seen by the {BY_NAME['reconstruction'].title}",
+        scores,
+        clean,
+    )
+
+
+def _of_few(asked: Asked, few: Sequence[Case], found: Mapping[str, Scores]) -> list[Planted]:
+    """Return what the reconstruction gave on the generator of few: its members, and all others whoever they are."""
+    scores = asked.per_person(found)["reconstruction"]
+    inside = np.array([cases[0].person in {case.person for case in few} for cases in asked.persons])
+    title = f"generator trained on {len(few)} members alone, seen by the {BY_NAME['reconstruction'].title}"
+    return [Planted("overtrained", title, scores[inside], scores[~inside])]
+
+
+def _take(targets: Targets, subjects: Sequence[str]) -> Targets:
+    places = [targets.subjects.index(subject) for subject in subjects]
+    cases = tuple(targets.cases[place] for place in places)
+    return Targets(tuple(subjects), {level: views[places] for level, views in targets.views.items()}, cases)
+
+
+def _scans_of_others(asked: Asked) -> Targets:
+    others = [cases for cases, is_in in zip(asked.persons, asked.is_member, strict=True) if not is_in]
+    return _take(asked.targets, [case.subject for cases in others for case in cases])
+
+
+def _content(
+    evidence: Evidence,
+    conclusions: Conclusions,
+    policy: Policy,
+    section: AuditSection,
+    asked: Asked,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what goes into audit.json, but for what it is bound to."""
+    verdict = conclusions.verdicts[section.release]
     return {
         "verdict": verdict.verdict,
-        **{f"auc_{figure.name}": round(figure.estimate.value, 3) for figure in figures},
-        **{f"paired_{p.attack}": round(p.estimate.value, 3) for p in paired},
-    }
-
-
-def _whole_persons(cohort: Cohort, side: str) -> Persons:
-    """Return the scans of each person on a side that lack no modality; persons who have none such are left out."""
-    scans = (cohort.complete(cases) for cases in cohort.persons(side))
-    return tuple(cases for cases in scans if cases)
-
-
-def attack_target(members: Persons, nonmembers: Persons, release: Release, reference: Reference) -> list[Outcome]:
-    """Run each attack on the release."""
-    if {cases[0].person for cases in members} & {cases[0].person for cases in nonmembers}:
-        raise DataError("a person on both sides of the audit; expected persons on one side; check the split")
-    outcomes = []
-    for name, attack in ATTACKS.items():
-        scores = score_persons(attack, (*members, *nonmembers), release, reference)
-        outcomes.append(Outcome(name, scores[: len(members)], scores[len(members) :]))
-    return outcomes
-
-
-def run_controls(
-    outcomes: Sequence[Outcome],
-    permuted: Mapping[str, NDArray[np.float64]],
-    references: ReferenceScores,
-    members: Persons,
-    nonmembers: Persons,
-    release: Release,
-    reference: Reference,
-    policy: AuditSection,
-) -> dict[str, list[Control]]:
-    """Run the negative and the positive controls of each attack."""
-    is_train = np.arange(len(members) + len(nonmembers)) < len(members)
-    negative = []
-    for outcome in outcomes:
-        value = auc(outcome.member, outcome.nonmember)
-        negative.append(permuted_membership(outcome.name, TITLES[outcome.name], value, permuted[outcome.name]))
-        untouched = untouched_scores(references, outcome.name)
-        negative.append(
-            untouched_patients(outcome.name, TITLES[outcome.name], untouched, is_train, policy, reference.seed)
-        )
-    by_name = {outcome.name: outcome for outcome in outcomes}
-    positive = [
-        planted_copies(members, nonmembers, release, reference, policy.planted_share),
-        planted_memory(members, by_name[rec.NAME].nonmember, release, reference, policy.planted_share),
-    ]
-    return {"negative": negative, "positive": positive}
-
-
-def _figure(outcome: Outcome, policy: AuditSection, seed: int) -> AttackFigure:
-    estimate = auc_estimate(
-        outcome.member,
-        outcome.nonmember,
-        policy.n_bootstrap,
-        policy.alpha,
-        numpy_stream(seed, "bootstrap", outcome.name),
-    )
-    return AttackFigure(
-        outcome.name,
-        TITLES[outcome.name],
-        THREAT_MODELS[outcome.name],
-        estimate,
-        len(outcome.member),
-        len(outcome.nonmember),
-    )
-
-
-def _attack_json(
-    outcome: Outcome, figure: AttackFigure, permuted: NDArray[np.float64], policy: AuditSection
-) -> dict[str, Any]:
-    member, nonmember = outcome.member, outcome.nonmember
-    lower, resolvable = epsilon_lower_bound(member, nonmember, policy.alpha)
-    return {
-        "name": figure.name,
-        "title": figure.title,
-        "threat_model": figure.threat_model,
-        "n_members": figure.n_members,
-        "n_nonmembers": figure.n_nonmembers,
-        "auc": figure.estimate.value,
-        "auc_ci": list(figure.estimate.ci),
-        "reliable": min(figure.n_members, figure.n_nonmembers) >= policy.min_patients_a_side,
-        "auc_either_sign": figure.auc_either_sign,
-        "p_value": permutation_p(figure.estimate.value, permuted),
-        "tpr_at_fpr": {f"{fpr:g}": tpr_at_fpr(member, nonmember, fpr, policy.alpha) for fpr in FPR_LEVELS},
-        "epsilon_lower": lower,
-        "epsilon_resolvable": resolvable,
-    }
-
-
-def _paired_json(figure: PairedFigure, policy: AuditSection) -> dict[str, Any]:
-    return {
-        "attack": figure.attack,
-        "threat_model": THREAT_MODELS[figure.attack],
-        "n_patients": figure.n_patients,
-        "n_references": figure.n_references,
-        "auc": figure.estimate.value,
-        "auc_ci": list(figure.estimate.ci),
-        "reliable": figure.n_patients >= policy.min_patients_a_side,
-        "interval_covers_generators": figure.resamples_references,
-    }
-
-
-def _copies_json(copies: CopyFinding) -> dict[str, Any]:
-    return {
-        "n_near_duplicates": copies.n_near_duplicates,
-        "excess_p": copies.excess_p,
-        "recall": copies.recall,
-        "false_alarms": copies.false_alarms,
-        "threshold": copies.threshold,
-    }
-
-
-def _power_json(
-    paired: Sequence[PairedFigure], n_members: int, n_nonmembers: int, policy: AuditSection, seed: int
-) -> dict[str, Any]:
-    """Return the smallest leak that would have been seen, and how many persons would resolve the rest."""
-    smallest = smallest_detectable_auc(n_members, n_nonmembers, policy.alpha, numpy_stream(seed, "power"))
-    room, z = policy.auc_limit - 0.5, float(stats.norm.ppf(1 - policy.alpha / 2))
-    # The interval of a figure whose truth is .5 shrinks with the root of the number of persons.
-    to_pass = max((int(np.ceil(p.n_patients * (z * p.estimate.standard_error / room) ** 2)) for p in paired), default=0)
-    to_pass = max(to_pass, policy.min_patients_a_side)
-    seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"
-    rates = ", ".join(str(patients_to_certify(fpr)) for fpr in FPR_LEVELS)
-    sentence = (
-        f"With {n_members} members and {n_nonmembers} others the attacks on the release tell {seen} from .5 with 80% "
-        f"probability. About {to_pass} persons would bring the paired intervals within the limits, in one of two "
-        f"audits, if nothing leaks; false-positive rates of 10%, 1% and 0.1% take {rates} non-members."
-    )
-    return {
-        "power": {"smallest_auc": smallest, "probability": 0.8, "sentence": sentence},
-        "patients_needed": {
-            "paired_within_limits": to_pass,
-            **{f"fpr_{fpr:g}": patients_to_certify(fpr) for fpr in FPR_LEVELS},
+        "reasons": list(verdict.reasons),
+        "release": section.release,
+        "verdicts": {
+            planned: {"verdict": one.verdict, "reasons": list(one.reasons)}
+            for planned, one in conclusions.verdicts.items()
         },
+        "unit": "patient",
+        "members_not_attacked": evidence.n_not_attacked,
+        "policy": policy.model_dump(mode="json"),
+        "attacks": [
+            attack_json(figure, evidence, conclusions.p_values[figure.name], policy) for figure in conclusions.figures
+        ],
+        "paired": [paired_json(figure, policy) for figure in conclusions.paired],
+        "controls": {
+            "negative": [control.as_json() for control in conclusions.negative],
+            "positive": [control.as_json() for control in conclusions.positive],
+        },
+        "copies": copies_json(evidence.copies),
+        **power_json(conclusions.paired, evidence.is_member, policy, seed),
+        "subgroups": subgroup_exposure(asked.persons, evidence, policy.alpha.value),
     }
 
 
-def _write_scores(path: Path, outcomes: Sequence[Outcome], members: Persons, nonmembers: Persons) -> None:
+def _write_scores(path: Path, evidence: Evidence, persons: Persons) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["attack", "patient", "member", "score"])
-        for outcome in outcomes:
-            for persons, scores, flag in ((members, outcome.member, 1), (nonmembers, outcome.nonmember, 0)):
-                writer.writerows(
-                    [outcome.name, cases[0].person, flag, f"{score:.6g}"]
-                    for cases, score in zip(persons, scores, strict=True)
-                )
+        for name, scores in evidence.target.items():
+            writer.writerows(
+                [name, cases[0].person, int(is_in), f"{score:.6g}"]
+                for cases, is_in, score in zip(persons, evidence.is_member, scores, strict=True)
+            )
 
 
-def _patients_at_risk(persons: Persons, references: ReferenceScores) -> list[dict[str, str]]:
-    """Return each person's risk: how much higher he scores in than out, most exposed first."""
-    risks: Mapping[str, NDArray[np.float64]] = {name: patient_risk(references, name) for name in references.scores}
-    exposure = np.max(list(risks.values()), axis=0)
-    rows = []
-    for index in np.argsort(-exposure, kind="stable"):
-        case = persons[int(index)][0]
-        head = {"patient": case.person, "split": case.split, "volume_ml": case.attributes["volume_ml"]}
-        rows.append(head | {name: f"{values[index]:.3f}" for name, values in risks.items()})
-    return rows
-
-
-def _write_patients(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _record(context: StageContext, content: Mapping[str, Any], verdict: Verdict) -> None:
+def _record(context: StageContext, content: Mapping[str, Any]) -> None:
     tracker = context.tracker
     for attack in content["attacks"]:
         tracker.metrics({f"auc/{attack['name']}": attack["auc"]})
@@ -314,4 +306,4 @@ def _record(context: StageContext, content: Mapping[str, Any], verdict: Verdict)
     ]
     tracker.table("attacks", rows)
     tracker.image("roc", "figures/roc.png")
-    tracker.tags({"verdict": verdict.verdict})
+    tracker.tags({"verdict": content["verdict"]})

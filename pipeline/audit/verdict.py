@@ -1,18 +1,20 @@
-"""The verdict: pass, fail, unresolved or invalid, with its reasons in words."""
+"""The verdict: pass, fail, unresolved or invalid, with its reasons in words, for each kind of release."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from scipy import stats
 
+from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
 from pipeline.audit.paired import PairedFigure
-from pipeline.config import AuditSection
+from pipeline.audit.policy import Policy
 from pipeline.statistics import Estimate, holm
 
-MIN_COPY_RECALL = 0.95
-MAX_FALSE_ALARMS = 0.05
+Planned = Literal["dataset", "generator"]
+GATES: dict[Planned, tuple[str, ...]] = {"dataset": ("dataset",), "generator": ("dataset", "model")}
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,13 @@ class AttackFigure:
 
     Parameters
     ----------
-    name, title, threat_model : str
+    name : str
     estimate : Estimate
         AUC of members against non-members.
     n_members, n_nonmembers : int
     """
 
     name: str
-    title: str
-    threat_model: str
     estimate: Estimate
     n_members: int
     n_nonmembers: int
@@ -56,27 +56,30 @@ class Verdict:
 
 
 def decide(
+    planned: Planned,
     attacks: Sequence[AttackFigure],
     paired: Sequence[PairedFigure],
     controls: Sequence[Control],
-    copies: CopyFinding,
+    copies: Mapping[str, CopyFinding],
     n_not_attacked: int,
-    policy: AuditSection,
+    policy: Policy,
 ) -> Verdict:
-    """Decide by the policy.
+    """Decide by the policy whether a release of a data set, or of a generator beside it, may go out.
 
-    ``invalid``: a control misbehaved. ``fail``: an attack on the target, or a paired figure, lies above the limit
-    beyond chance (Holm over all of them), or members have more near-duplicates than others. ``pass``: every paired
-    figure's interval lies within the limits on both sides, with enough persons and references, and no member was left
-    out of the attacks. Else ``unresolved``.
+    ``invalid``: a control misbehaved. ``fail``: a gated attack on the target, or its paired figure, lies above the
+    limit beyond chance (Holm over all of them), or members have more near-duplicates than others. ``pass``: every
+    gated paired figure's interval lies within the limits on both sides, with enough persons and references, and no
+    member was left out of the attacks. Else ``unresolved``.
     """
     misbehaved = [f"control '{c.title}': expected {c.expected}, got {c.observed}" for c in controls if not c.behaved]
     if misbehaved:
         return Verdict("invalid", tuple(misbehaved))
-    leaks = _find_leaks(attacks, paired, copies, policy)
+    attacks = [attack for attack in attacks if BY_NAME[attack.name].threat_model in GATES[planned]]
+    paired = [figure for figure in paired if BY_NAME[figure.attack].threat_model in GATES[planned]]
+    leaks = [*_find_leaks(attacks, paired, policy), *_find_copy_leaks(copies, policy)]
     if leaks:
         return Verdict("fail", tuple(leaks))
-    gaps = [*_find_gaps(paired, policy), *_find_copy_gaps(copies)]
+    gaps = [*_find_gaps(paired, policy), *_find_copy_gaps(copies, policy)]
     if n_not_attacked:
         gaps.append(
             f"{n_not_attacked} members lack a modality and were not attacked; expected all; set "
@@ -84,62 +87,74 @@ def decide(
         )
     if gaps:
         return Verdict("unresolved", tuple(gaps))
-    limit = policy.auc_limit
-    return Verdict("pass", (f"every paired AUC lies between {1 - limit:.2f} and {limit:.2f} with its interval",))
+    return Verdict("pass", (f"all {len(paired)} paired AUCs lie within their limits with their whole intervals",))
 
 
-def _find_leaks(
-    attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure], copies: CopyFinding, policy: AuditSection
-) -> list[str]:
-    enough = policy.min_patients_a_side
-    figures: list[tuple[str, Estimate]] = [
-        (f"attack '{a.title}' on the release", a.estimate)
-        for a in attacks
-        if min(a.n_members, a.n_nonmembers) >= enough
+def _find_leaks(attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
+    enough = policy.min_patients_a_side.value
+    figures: list[tuple[str, str, Estimate]] = [
+        (a.name, "on the release", a.estimate) for a in attacks if min(a.n_members, a.n_nonmembers) >= enough
     ]
-    figures += [(f"paired figure of '{p.attack}'", p.estimate) for p in paired if p.n_patients >= enough]
-    p_values = holm([_p_above_limit(estimate, policy.auc_limit) for _, estimate in figures])
-    leaks = [
-        f"{name}: AUC {estimate.value:.2f} is beyond the limit of {policy.auc_limit:.2f} (p = {p:.3g}, Holm)"
-        for (name, estimate), p in zip(figures, p_values, strict=True)
-        if p < policy.alpha
+    # An interval that does not cover the spread between generators would call chance a leak.
+    figures += [(p.attack, "paired", p.estimate) for p in paired if p.n_patients >= enough and p.resamples_references]
+    limits = [policy.limit(BY_NAME[name].threat_model) for name, _, _ in figures]
+    p_values = holm([_p_above_limit(one[2], limit) for one, limit in zip(figures, limits, strict=True)])
+    return [
+        f"'{BY_NAME[name].title}' {where}: AUC {estimate.value:.2f} is beyond the limit of {limit:.2f} "
+        f"(p = {p:.3g}, Holm)"
+        for (name, where, estimate), limit, p in zip(figures, limits, p_values, strict=True)
+        if p < policy.alpha.value
     ]
-    if copies.excess_p < policy.alpha:
-        leaks.append(f"members have more near-duplicates than others (p = {copies.excess_p:.3g})")
-    return leaks
 
 
-def _find_gaps(paired: Sequence[PairedFigure], policy: AuditSection) -> list[str]:
+def _find_copy_leaks(copies: Mapping[str, CopyFinding], policy: Policy) -> list[str]:
+    levels = [level for level in policy.copies.levels if level in copies]
+    p_values = holm([copies[level].excess_p for level in levels])
+    return [
+        f"members have more near-duplicates than others ({level}: p = {p:.3g}, Holm)"
+        for level, p in zip(levels, p_values, strict=True)
+        if p < policy.alpha.value
+    ]
+
+
+def _find_gaps(paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
     gaps = []
     if not paired:
         gaps.append("no paired figure; expected reference generators; run the whole audit")
     for figure in paired:
-        low, high = figure.estimate.ci
-        if high >= policy.auc_limit or low <= 1 - policy.auc_limit:
+        kind = BY_NAME[figure.attack]
+        limit, (low, high) = policy.limit(kind.threat_model), figure.estimate.ci
+        if high >= limit or low <= 1 - limit:
             gaps.append(
-                f"paired figure of '{figure.attack}': the interval {low:.2f} to {high:.2f} reaches beyond "
-                f"{1 - policy.auc_limit:.2f} to {policy.auc_limit:.2f}"
+                f"paired figure of '{kind.title}': the interval {low:.2f} to {high:.2f} reaches beyond "
+                f"{1 - limit:.2f} to {limit:.2f}"
             )
     n_patients = min((figure.n_patients for figure in paired), default=0)
-    if n_patients < policy.min_patients_a_side:
-        gaps.append(f"{n_patients} persons; intervals are unreliable below {policy.min_patients_a_side}")
+    if n_patients < policy.min_patients_a_side.value:
+        gaps.append(f"{n_patients} persons; intervals are unreliable below {policy.min_patients_a_side.value}")
     n_references = min((figure.n_references for figure in paired), default=0)
-    if n_references < policy.min_references_to_pass:
+    if n_references < policy.min_references_to_pass.value:
         gaps.append(
-            f"{n_references} reference generators; their spread is unknown below {policy.min_references_to_pass}"
+            f"{n_references} reference generators; their spread is unknown below {policy.min_references_to_pass.value}"
         )
     return gaps
 
 
-def _find_copy_gaps(copies: CopyFinding) -> list[str]:
+def _find_copy_gaps(copies: Mapping[str, CopyFinding], policy: Policy) -> list[str]:
     gaps = []
-    if copies.recall < MIN_COPY_RECALL or copies.false_alarms > MAX_FALSE_ALARMS:
-        gaps.append(
-            f"the search for copies found {copies.recall:.0%} of constructed copies with {copies.false_alarms:.0%} "
-            f"false alarms; expected at least {MIN_COPY_RECALL:.0%} and at most {MAX_FALSE_ALARMS:.0%}"
-        )
-    if copies.n_near_duplicates:
-        gaps.append(f"{copies.n_near_duplicates} synthetic cases are near-duplicates of members")
+    recall, alarms = policy.copies.min_recall.value, policy.copies.max_false_alarms.value
+    for level in policy.copies.levels:
+        if level not in copies:
+            gaps.append(f"no search for copies of level '{level}'; expected one; run the whole audit")
+            continue
+        found = copies[level]
+        if found.recall < recall or found.false_alarms > alarms:
+            gaps.append(
+                f"the search for copies ({level}) found {found.recall:.0%} of constructed copies with "
+                f"{found.false_alarms:.0%} false alarms; expected at least {recall:.0%} and at most {alarms:.0%}"
+            )
+        if found.n_near_duplicates:
+            gaps.append(f"{found.n_near_duplicates} synthetic cases are near-duplicates of members ({level})")
     return gaps
 
 

@@ -16,20 +16,22 @@ ATTACK_KEYS = dict.fromkeys(
 )
 PAIRED_KEYS = dict.fromkeys(
     (
-        *("attack", "threat_model", "n_patients", "n_references", "auc", "auc_ci", "reliable"),
+        *("attack", "title", "threat_model", "n_patients", "n_references", "auc", "auc_ci", "limit", "reliable"),
         "interval_covers_generators",
     )
 )
 CONTROL_KEYS = dict.fromkeys(("name", "expected", "observed", "behaved"))
+COPIES_KEYS = dict.fromkeys(("n_near_duplicates", "excess_p", "recall", "false_alarms"))
 PUBLIC_AUDIT: dict[str, Any] = {
     "verdict": None,
     "reasons": None,
+    "release": None,
     "policy": None,
     "unit": None,
     "attacks": ATTACK_KEYS,
     "paired": PAIRED_KEYS,
     "controls": {"negative": CONTROL_KEYS, "positive": CONTROL_KEYS},
-    "copies": dict.fromkeys(("n_near_duplicates", "excess_p", "recall", "false_alarms")),
+    "copies": {**COPIES_KEYS, "levels": dict.fromkeys(("scan", "tumor", "labels"), COPIES_KEYS)},
     "power": None,
     "patients_needed": None,
     "bound_to": dict.fromkeys(("generator", "synthetic")),

@@ -1,0 +1,1 @@
+"""The attacks, one file each; :mod:`pipeline.audit.attacks.registry` lists them."""

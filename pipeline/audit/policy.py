@@ -1,0 +1,120 @@
+"""The policy of an audit: limits for each threat model, each with its reason; see ``policy.yaml``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError
+
+DEFAULT = "default"
+DEFAULT_FILE = Path(__file__).with_name("policy.yaml")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Level(_Part):
+    """A level of tests and intervals, with its reason."""
+
+    value: Annotated[float, Field(gt=0.0, lt=0.5)]
+    reason: Annotated[str, Field(min_length=20)]
+
+
+class AucLimit(_Part):
+    """The largest AUC that is accepted, with its reason."""
+
+    value: Annotated[float, Field(gt=0.5, lt=1.0)]
+    reason: Annotated[str, Field(min_length=20)]
+
+
+class AtLeast(_Part):
+    """A number of persons or references, with its reason."""
+
+    value: Annotated[int, Field(ge=2)]
+    reason: Annotated[str, Field(min_length=20)]
+
+
+class ShareLimit(_Part):
+    """A share, with its reason."""
+
+    value: Annotated[float, Field(ge=0.0, le=1.0)]
+    reason: Annotated[str, Field(min_length=20)]
+
+
+class AucLimits(_Part):
+    """Limits by threat model."""
+
+    dataset: AucLimit
+    model: AucLimit
+
+
+class CopiesPolicy(_Part):
+    """What the search for copies must be able to see, and where it looks."""
+
+    levels: tuple[Literal["scan", "tumor", "labels"], ...] = Field(min_length=1)
+    min_recall: ShareLimit
+    max_false_alarms: ShareLimit
+
+
+class Policy(_Part):
+    """What is gated, and where the limits lie.
+
+    Parameters
+    ----------
+    name : str
+    alpha : Level
+        Of intervals, and of what makes an audit fail.
+    control_alpha : Level
+        Of negative controls.
+    auc_limit : AucLimits
+    min_patients_a_side : AtLeast
+        With fewer an interval is called unreliable and gates nothing.
+    min_references_to_pass : AtLeast
+    copies : CopiesPolicy
+    planted_auc : AucLimit
+        What a positive control must reach.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    alpha: Level
+    control_alpha: Level
+    auc_limit: AucLimits
+    min_patients_a_side: AtLeast
+    min_references_to_pass: AtLeast
+    copies: CopiesPolicy
+    planted_auc: AucLimit
+
+    def limit(self, threat_model: str) -> float:
+        """Return the largest AUC that is accepted of attacks of a threat model."""
+        return self.auc_limit.dataset.value if threat_model == "dataset" else self.auc_limit.model.value
+
+
+def load_policy(name: str) -> Policy:
+    """Read a policy.
+
+    Parameters
+    ----------
+    name : str
+        ``default``, or the path of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not there, is no YAML, or a number or its reason is missing or out of range.
+    """
+    path = DEFAULT_FILE if name == DEFAULT else Path(name)
+    try:
+        return Policy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(
+            f"audit.policy: {path.name} cannot be read; expected 'default' or a policy's path; copy the shipped one"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"audit.policy: {path.name} is no YAML; mend it or use 'default'") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigError(f"audit.policy: {path.name}: {where}: {first['msg']}; see the shipped policy") from error
