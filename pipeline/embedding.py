@@ -1,7 +1,7 @@
 """Embedding of a whole scan for nearest-neighbour attacks: coarse, standardised by modality; nothing is fitted.
 
 Each modality is brought to mean 0 and standard deviation 1 within the brain (so that brightness and contrast do not
-count) and averaged over blocks of about a centimetre.
+count) and averaged over blocks of a centimetre and a half.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.cohort import Case
 
-BLOCK_MM = 10.0
+BLOCK_MM = 15.0
 
 Embedding = NDArray[np.float32]
 

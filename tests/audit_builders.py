@@ -7,7 +7,6 @@ import numpy as np
 from conftest import TINY, rng, toy_brain, write_toy_cohort
 from numpy.typing import NDArray
 
-from pipeline.audit.attacks.registry import ShadowFindings
 from pipeline.audit.material import open_reference
 from pipeline.audit.references import balanced_halves
 from pipeline.audit.setting import Setting
@@ -62,6 +61,11 @@ def release_of(synthetic: Cohort, cohort: Cohort) -> Release:
 
 def reference_of(cohort: Cohort, targets: Targets) -> Reference:
     return open_reference(cohort.split("val"), targets, setting_of(cohort))
+
+
+def read_images(case: Case, cohort: Cohort) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    images = np.stack([np.asarray(case.image(name), np.float32) for name in cohort.modalities])
+    return images, case.condition(cohort.scheme) > 0
 
 
 def scored(n_references: int, n_persons: int, leak: float, seed: int) -> tuple[NDArray, NDArray]:

@@ -50,7 +50,9 @@ def toy_brain(
         Classes of the standard scheme.
     """
     axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    radius = np.sqrt(sum((axis / stream.uniform(0.8, 0.9)) ** 2 for axis in axes))
+    # Persons differ in shape and brightness by more than a turned copy differs from its original.
+    bumps, shading = (_smooth_field(shape, stream) for _ in range(2))
+    radius = np.sqrt(sum((axis / stream.uniform(0.8, 0.9)) ** 2 for axis in axes)) + 0.07 * bumps
     tissue = np.select([radius < 0.2, radius < 0.6, radius < 0.85, radius < 1.0], [1, 3, 2, 1], 0).astype(np.uint8)
     centre = stream.uniform(-0.3, 0.3, 3)
     distance = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)))
@@ -62,9 +64,16 @@ def toy_brain(
     images = {}
     for name in MODALITIES:
         image = np.array(levels[name])[tissue].astype(np.float32)
-        image = np.where(tumor > 0, np.array(lesion[name])[tumor], image) + stream.normal(0, 3, shape)
+        image = np.where(tumor > 0, np.array(lesion[name])[tumor], image) * (1 + 0.2 * shading)
+        image += stream.normal(0, 3, shape)
         images[name] = np.where(tissue > 0, np.maximum(image, 1), 0).astype(np.float32)
     return images, np.where(tumor > 0, 0, tissue).astype(np.uint8), tumor
+
+
+def _smooth_field(shape: tuple[int, int, int], stream: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a field of mean 0 and deviation 1 that varies over an eighth of the largest extent."""
+    field = ndimage.gaussian_filter(stream.normal(size=shape), max(shape) / 8)
+    return (field - field.mean()) / field.std()
 
 
 def write_source(root: Path, n_cases: int, shape: tuple[int, int, int] = SOURCE_SHAPE, spacing_mm: float = 5.0) -> Path:

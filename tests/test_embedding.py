@@ -1,12 +1,11 @@
-"""The embedding: blind to brightness and contrast, not to the person; distances by hand."""
+"""The embedding: blind to brightness and contrast, not to the person."""
 
 import numpy as np
 import pytest
 from audit_builders import read_images
 
-from pipeline.audit.nearest_neighbour import score_by_distance
 from pipeline.cohort import Cohort
-from pipeline.embedding import distances, embed_case, embed_scan, mirror_scan
+from pipeline.embedding import embed_case, embed_scan, mirror_scan
 
 
 def test_embedding_does_not_see_brightness_and_contrast_but_sees_the_person(cohort: Cohort) -> None:
@@ -19,10 +18,3 @@ def test_embedding_does_not_see_brightness_and_contrast_but_sees_the_person(coho
     assert embedded @ embed_case(second, cohort.modalities, 8.0) < 0.95
     twice_mirrored = mirror_scan(*mirror_scan(images, brain))
     np.testing.assert_array_equal(embed_scan(*twice_mirrored, 8.0), embedded)
-
-
-def test_distances_are_as_by_hand() -> None:
-    x, y = np.array([[1.0, 0.0]], np.float32), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
-    np.testing.assert_allclose(distances(x, y), [[0.0, np.sqrt(2), 2.0]])
-    # Nearest other person at sqrt 2, nearest synthetic at 0: the score is their difference.
-    np.testing.assert_allclose(score_by_distance(x, y[:1], y[1:]), [np.sqrt(2)])

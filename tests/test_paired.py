@@ -5,28 +5,48 @@ import pytest
 from audit_builders import scored
 from conftest import rng
 
-from pipeline.audit.paired import paired_figure, patient_risk
-from pipeline.audit.references import ReferenceScores, calibrate
+from pipeline.audit.paired import calibrate, paired_figure, patient_risk, untouched_scores
 from pipeline.statistics import auc
 
 
 def test_paired_figure_and_risk_are_as_by_hand() -> None:
     inside = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool)
     # Each row has mean 1 and SD sqrt((4 + 0 + 1 + 1) / 4) = sqrt 1.5.
-    references = ReferenceScores({"attack": np.array([[3.0, 1, 0, 0], [0.0, 0, 1, 3]])}, inside)
+    scores = np.array([[3.0, 1, 0, 0], [0.0, 0, 1, 3]])
     # Standardised (2, 0, -1, -1) and (-1, -1, 0, 2); persons' means .5, -.5, -.5, .5 off; over sqrt 1.5.
     expected = np.array([[1.5, 0.5, -0.5, -1.5], [-1.5, -0.5, 0.5, 1.5]]) / np.sqrt(1.5)
-    np.testing.assert_allclose(calibrate(references, "attack"), expected)
+    np.testing.assert_allclose(calibrate(scores), expected)
     # In: 1.5, .5, .5, 1.5; out: the same with a minus.
-    assert paired_figure(references, "attack", 200, 0.05, rng()).estimate.value == 1.0
-    np.testing.assert_allclose(patient_risk(references, "attack"), np.array([3, 1, 1, 3]) / np.sqrt(1.5))
+    assert paired_figure("attack", scores, inside, 200, 0.05, rng()).estimate.value == 1.0
+    risk = patient_risk(scores, inside, 0.05)
+    np.testing.assert_allclose(risk.value, np.array([3, 1, 1, 3]) / np.sqrt(1.5))
+    # One score in and one out tell nothing of their spread.
+    assert np.isinf(risk.ci).all()
+
+
+def test_calibration_takes_away_what_belongs_to_generator_or_person() -> None:
+    scores, _ = scored(6, 20, 0.5, 1)
+    stretched = scores * np.array([[1.0], [5], [2], [0.1], [7], [3]]) + np.array([[9.0], [-4], [0], [1], [2], [8]])
+    np.testing.assert_allclose(calibrate(stretched), calibrate(scores), atol=1e-9)
+    np.testing.assert_allclose(calibrate(scores).sum(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(calibrate(np.tile(rng().normal(size=20), (6, 1))), 0, atol=1e-9)
+
+
+def test_untouched_scores_come_from_references_that_did_not_see_the_person() -> None:
+    is_member = np.array([[True, False, True, False], [False, True, False, True]])
+    # Whoever is in scores 9; out, persons score 1, 2, 3, 4.
+    scores = np.where(is_member, 9.0, np.array([1.0, 2.0, 3.0, 4.0]))
+    found = untouched_scores(scores, is_member)
+    # Row 0 holds 9, 2, 9, 4: mean 6, deviation sqrt((9 + 16 + 9 + 4) / 4); row 1 holds 1, 9, 3, 9: mean 5.5.
+    first, second = np.sqrt(38 / 4), np.sqrt((4.5**2 + 3.5**2 + 2.5**2 + 3.5**2) / 4)
+    assert found == pytest.approx([(1 - 5.5) / second, (2 - 6) / first, (3 - 5.5) / second, (4 - 6) / first])
 
 
 @pytest.mark.parametrize("n_references", [2, 8])
 def test_paired_interval_covers_one_half_where_nothing_leaks(n_references: int) -> None:
     n_repeats, covered = 60, 0
     for seed in range(n_repeats):
-        figure = paired_figure(scored(n_references, 24, 0.0, seed), "attack", 200, 0.05, rng(seed))
+        figure = paired_figure("attack", *scored(n_references, 24, 0.0, seed), 200, 0.05, rng(seed))
         low, high = figure.estimate.ci
         assert low <= figure.estimate.value <= high
         covered += low <= 0.5 <= high
@@ -36,13 +56,38 @@ def test_paired_interval_covers_one_half_where_nothing_leaks(n_references: int) 
 
 @pytest.mark.parametrize("n_references", [2, 8])
 def test_paired_figure_sees_a_leak_below_the_differences_between_persons(n_references: int) -> None:
-    references = scored(n_references, 24, 2.0, 1)
-    figure = paired_figure(references, "attack", 200, 0.05, rng())
+    scores, inside = scored(n_references, 24, 2.0, 1)
+    figure = paired_figure("attack", scores, inside, 200, 0.05, rng())
     assert (figure.n_patients, figure.n_references) == (24, n_references)
     assert figure.resamples_references == (n_references >= 8)
     assert figure.estimate.ci[0] > 0.6
     # Without calibration the same scores show little: the persons' SD is 3, the generators' 50.
-    raw = references.scores["attack"]
-    assert auc(raw[references.is_member], raw[~references.is_member]) < 0.65
-    turned = ReferenceScores({"attack": -raw}, references.is_member)
-    assert paired_figure(turned, "attack", 200, 0.05, rng()).estimate.ci[1] < 0.4
+    assert auc(scores[inside], scores[~inside]) < 0.65
+    assert paired_figure("attack", -scores, inside, 200, 0.05, rng()).estimate.ci[1] < 0.4
+
+
+def test_bootstrap_by_weights_is_the_bootstrap_by_drawing() -> None:
+    scores, inside = scored(8, 16, 0.7, 3)
+    estimate = paired_figure("attack", scores, inside, 2000, 0.05, rng(1)).estimate
+    calibrated, stream, draws = calibrate(scores), rng(2), []
+    for _ in range(1000):
+        persons, pairs = stream.integers(16, size=16), stream.integers(4, size=4)
+        rows = np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel()
+        drawn, drawn_in = calibrated[np.ix_(rows, persons)], inside[np.ix_(rows, persons)]
+        draws.append(auc(drawn[drawn_in], drawn[~drawn_in]))
+    assert estimate.standard_error == pytest.approx(np.std(draws), rel=0.1)
+    assert estimate.ci == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+
+
+def test_intervals_of_a_person_s_risk_cover_the_truth() -> None:
+    covered = []
+    for seed in range(20):
+        stream = rng(seed)
+        _, inside = scored(8, 40, 0.0, seed)
+        truth = stream.uniform(0, 3, 40)
+        scores = stream.normal(size=inside.shape) + truth * inside
+        risk = patient_risk(scores, inside, 0.05)
+        # Scores are standardised: the truth is in units of their deviation.
+        scaled = truth / scores.std(axis=1).mean()
+        covered.append(np.mean((risk.ci[:, 0] <= scaled) & (scaled <= risk.ci[:, 1])))
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)

@@ -1,27 +1,18 @@
-"""Reference generators: halves are balanced, calibration leaves what belongs to both generator and person."""
+"""Reference generators: halves are balanced, one that is finished is only read."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from audit_builders import config_of, reference_of, scored
+from audit_builders import config_of, reference_of, setting_of
 from conftest import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from pipeline.audit import references
-from pipeline.audit.references import (
-    ReferenceScores,
-    ReferenceTask,
-    balanced_halves,
-    calibrate,
-    score_one,
-    untouched_scores,
-)
-from pipeline.audit.targets import Reference, Release
-from pipeline.cohort import Case, Cohort
+from pipeline.audit.references import ReferenceTask, attack_one, balanced_halves
+from pipeline.audit.views import view_targets
+from pipeline.cohort import Cohort
 
 
 @settings(max_examples=80, deadline=None)
@@ -43,31 +34,6 @@ def test_halves_differ_between_pairs() -> None:
     assert len({row.tobytes() for row in inside}) == 8
 
 
-def test_calibration_takes_away_what_belongs_to_generator_or_person() -> None:
-    references = scored(6, 20, 0.5, 1)
-    scores = references.scores["attack"]
-    stretched = scores * np.array([[1.0], [5], [2], [0.1], [7], [3]]) + np.array([[9.0], [-4], [0], [1], [2], [8]])
-    moved = ReferenceScores({"attack": stretched}, references.is_member)
-    np.testing.assert_allclose(calibrate(moved, "attack"), calibrate(references, "attack"), atol=1e-9)
-    np.testing.assert_allclose(calibrate(references, "attack").sum(axis=0), 0, atol=1e-9)
-    persons_only = ReferenceScores({"attack": np.tile(rng().normal(size=20), (6, 1))}, references.is_member)
-    np.testing.assert_allclose(calibrate(persons_only, "attack"), 0, atol=1e-9)
-
-
-def test_untouched_scores_come_from_references_that_did_not_see_the_person() -> None:
-    is_member = np.array([[True, False, True, False], [False, True, False, True]])
-    # Whoever is in scores 9; out, persons score 1, 2, 3, 4.
-    scores = np.where(is_member, 9.0, np.array([1.0, 2.0, 3.0, 4.0]))
-    found = untouched_scores(ReferenceScores({"a": scores}, is_member), "a")
-    # Row 0 holds 9, 2, 9, 4: mean 6, deviation sqrt((9 + 16 + 9 + 4) / 4); row 1 holds 1, 9, 3, 9: mean 5.5.
-    first, second = np.sqrt(38 / 4), np.sqrt((4.5**2 + 3.5**2 + 2.5**2 + 3.5**2) / 4)
-    assert found == pytest.approx([(1 - 5.5) / second, (2 - 6) / first, (3 - 5.5) / second, (4 - 6) / first])
-
-
-def score_by_name(targets: Sequence[Case], release: Release, reference: Reference) -> NDArray[np.float64]:
-    return np.array([float(int(case.subject, 16)) for case in targets])
-
-
 class KilledError(Exception):
     """Stands for a kill."""
 
@@ -80,16 +46,19 @@ def test_a_reference_killed_amid_its_clearing_up_is_read_and_cleared(
 
     persons = cohort.persons("train")[:3]
     members = tuple(case for cases in persons for case in cases)
-    attacks = {"by name": score_by_name}
-    task = ReferenceTask(1, members, persons, cohort, config_of(), reference_of(cohort), attacks, tmp_path)
+    targets = view_targets(members, setting_of(cohort))
+    reference = reference_of(cohort, targets)
+    task = ReferenceTask("01", members, targets, cohort, config_of(), setting_of(cohort), reference, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(references, "_clear", kill)
         with pytest.raises(KilledError):
-            score_one(task)
+            attack_one(task)
     # The mark came first: there is no moment in which neither it nor the checkpoint to go on from is there.
     left = {path.name for path in task.folder.iterdir()}
     assert left == {"scores.json", "generator.safetensors", "synthetic", "checkpoints"}
     monkeypatch.setattr(references, "train_generator", lambda *_: pytest.fail("it has been trained"))
-    for _ in range(2):
-        assert score_one(task) == {"by name": [float(int(case.subject, 16)) for case in members]}
-        assert {path.name for path in task.folder.iterdir()} == {"scores.json", "generator.safetensors"}
+    first = attack_one(task)
+    assert {path.name for path in task.folder.iterdir()} == {"scores.json", "generator.safetensors"}
+    assert attack_one(task) == first
+    assert {len(scores) for scores in first["scores"].values()} == {3}
+    assert {name: len(errors) for name, errors in first["others"].items()} == {"errors": 4}

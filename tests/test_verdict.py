@@ -7,43 +7,50 @@ import pytest
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
 from pipeline.audit.paired import PairedFigure
+from pipeline.audit.policy import load_policy
 from pipeline.audit.verdict import AttackFigure, _find_copy_gaps, decide
-from pipeline.config import AuditSection
 from pipeline.statistics import Estimate
 
-POLICY = AuditSection()
+POLICY = load_policy("default")
+LEVELS = ("scan", "tumor", "labels")
 CLEAN_COPIES = CopyFinding(0, 1.0, 1.0, 0.0, 0.9)
+DATASET, MODEL = "nearest-neighbour", "reconstruction"
 WELL = Control("c", "control", "x", "x", behaved=True)
 ILL = Control("c", "control", "AUC of at least .8", "AUC .5", behaved=False)
 
 
-def attack_figure(value: float, error: float = 0.03, n: int = 24) -> AttackFigure:
+def attack_figure(value: float, error: float = 0.03, n: int = 24, name: str = DATASET) -> AttackFigure:
     ci = (value - 1.96 * error, value + 1.96 * error)
-    return AttackFigure("a", "attack", "dataset", Estimate(value, ci, error), n, n)
+    return AttackFigure(name, Estimate(value, ci, error), n, n)
 
 
-def paired(value: float, error: float = 0.02, n: int = 48, k: int = 8) -> PairedFigure:
-    return PairedFigure("a", Estimate(value, (value - 1.96 * error, value + 1.96 * error), error), n, k, True)
+def paired(value: float, error: float = 0.02, n: int = 48, k: int = 8, name: str = DATASET) -> PairedFigure:
+    ci = (value - 1.96 * error, value + 1.96 * error)
+    return PairedFigure(name, Estimate(value, ci, error), n, k, k >= 8)
+
+
+def all_levels(found: CopyFinding) -> dict[str, CopyFinding]:
+    return dict.fromkeys(LEVELS, found)
 
 
 @pytest.mark.parametrize(
     ("attack", "figure", "control", "found", "verdict", "reason"),
     [
-        (attack_figure(0.52), paired(0.51), WELL, CLEAN_COPIES, "pass", "between 0.40 and 0.60"),
+        (attack_figure(0.52), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
         (attack_figure(0.52), paired(0.51), ILL, CLEAN_COPIES, "invalid", "got AUC .5"),
         # A control that misbehaves outweighs a leak: the figure is not to be believed.
         (attack_figure(0.95), paired(0.95), ILL, CLEAN_COPIES, "invalid", "expected AUC of at least .8"),
         # .75 is five standard errors above .60.
-        (attack_figure(0.75), paired(0.51), WELL, CLEAN_COPIES, "fail", "attack 'attack' on the release"),
-        (attack_figure(0.25), paired(0.51), WELL, CLEAN_COPIES, "fail", "attack 'attack' on the release"),
-        (attack_figure(0.52), paired(0.75), WELL, CLEAN_COPIES, "fail", "paired figure of 'a'"),
-        (attack_figure(0.52), paired(0.25), WELL, CLEAN_COPIES, "fail", "paired figure of 'a'"),
+        (attack_figure(0.75), paired(0.51), WELL, CLEAN_COPIES, "fail", "on the release: AUC"),
+        (attack_figure(0.25), paired(0.51), WELL, CLEAN_COPIES, "fail", "on the release: AUC"),
+        (attack_figure(0.52), paired(0.75), WELL, CLEAN_COPIES, "fail", "paired: AUC"),
+        (attack_figure(0.52), paired(0.25), WELL, CLEAN_COPIES, "fail", "paired: AUC"),
         # 1.33 standard errors above: p = .09 and, by Holm over two figures, .18.
-        (attack_figure(0.64), paired(0.51), WELL, CLEAN_COPIES, "pass", "between"),
+        (attack_figure(0.64), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
         # 1.83 standard errors: p = .034 alone, .067 by Holm.
-        (attack_figure(0.655), paired(0.51), WELL, CLEAN_COPIES, "pass", "between"),
+        (attack_figure(0.655), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
         # Too few persons for the figure to gate anything.
-        (attack_figure(0.95, n=11), paired(0.51), WELL, CLEAN_COPIES, "pass", "between"),
+        (attack_figure(0.95, n=11), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
         (attack_figure(0.52), paired(0.51), WELL, replace(CLEAN_COPIES, excess_p=0.01), "fail", "near-duplicates"),
         # .58 + 1.96 * .02 = .619.
         (attack_figure(0.52), paired(0.58), WELL, CLEAN_COPIES, "unresolved", "0.54 to 0.62 reaches beyond"),
@@ -61,20 +68,24 @@ def test_verdict_follows_its_table(
     verdict: str,
     reason: str,
 ) -> None:
-    decided = decide([attack], [] if figure is None else [figure], [WELL, control], found, 0, POLICY)
+    decided = decide(
+        "dataset", [attack], [] if figure is None else [figure], [WELL, control], all_levels(found), 0, POLICY
+    )
     assert decided.verdict == verdict
     assert any(reason in text for text in decided.reasons)
 
 
 def test_an_unresolved_verdict_names_every_gap() -> None:
-    decided = decide([], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], CLEAN_COPIES, 0, POLICY)
+    decided = decide(
+        "dataset", [], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], all_levels(CLEAN_COPIES), 0, POLICY
+    )
     assert len(decided.reasons) == 3
 
 
 def test_members_who_were_not_attacked_stand_in_the_way_of_a_pass() -> None:
     figures = [paired(0.5), paired(0.5)]
-    assert decide([], figures, [WELL], CLEAN_COPIES, 0, POLICY).verdict == "pass"
-    decided = decide([], figures, [WELL], CLEAN_COPIES, 3, POLICY)
+    assert decide("dataset", [], figures, [WELL], all_levels(CLEAN_COPIES), 0, POLICY).verdict == "pass"
+    decided = decide("dataset", [], figures, [WELL], all_levels(CLEAN_COPIES), 3, POLICY)
     assert decided.verdict == "unresolved"
     assert decided.reasons[0].startswith("3 members lack a modality and were not attacked")
 
@@ -86,7 +97,29 @@ def test_an_attacker_may_turn_the_sign() -> None:
 
 def test_a_useless_search_for_copies_and_near_duplicates_stand_in_the_way_of_a_pass() -> None:
     blind = CopyFinding(0, 1.0, 0.5, 0.0, 0.9)
-    assert "search for copies" in " ".join(_find_copy_gaps(blind))
+    assert "search for copies" in " ".join(_find_copy_gaps(all_levels(blind), POLICY))
     duplicates = CopyFinding(3, 1.0, 1.0, 0.0, 0.9)
-    assert "3 synthetic cases" in " ".join(_find_copy_gaps(duplicates))
-    assert not _find_copy_gaps(CopyFinding(0, 1.0, 1.0, 0.0, 0.9))
+    assert "3 synthetic cases" in " ".join(_find_copy_gaps(all_levels(duplicates), POLICY))
+    assert not _find_copy_gaps(all_levels(CLEAN_COPIES), POLICY)
+    assert "no search for copies of level 'tumor'" in " ".join(_find_copy_gaps({"scan": CLEAN_COPIES}, POLICY))
+
+
+def test_attacks_on_the_generator_gate_a_release_of_the_generator_only() -> None:
+    figures = [paired(0.5), paired(0.9, name=MODEL)]
+    found = all_levels(CLEAN_COPIES)
+    assert decide("dataset", [], figures, [WELL], found, 0, POLICY).verdict == "pass"
+    decided = decide("generator", [], figures, [WELL], found, 0, POLICY)
+    assert decided.verdict == "fail"
+    assert "reconstruction" in decided.reasons[0]
+
+
+def test_the_discriminator_warns_and_gates_nothing() -> None:
+    attacks = [attack_figure(0.99, name="discriminator")]
+    for planned in ("dataset", "generator"):
+        figures = [paired(0.5), paired(0.5, name=MODEL)]
+        assert decide(planned, attacks, figures, [WELL], all_levels(CLEAN_COPIES), 0, POLICY).verdict == "pass"
+
+
+def test_a_paired_figure_whose_interval_leaves_out_generators_fails_nothing() -> None:
+    decided = decide("dataset", [], [paired(0.9, k=6)], [WELL], all_levels(CLEAN_COPIES), 0, POLICY)
+    assert decided.verdict == "unresolved"

@@ -20,7 +20,7 @@ from pipeline.labels import UInt8Array
 from pipeline.progress import progress
 
 LEVELS = ("scan", "texture", "tumor", "labels")
-TUMOR_BOX_MM, TUMOR_BLOCK_MM, LABEL_BLOCK_MM = 64.0, 6.0, 8.0
+TUMOR_BOX_MM, TUMOR_BLOCK_MM, LABEL_BLOCK_MM = 64.0, 6.0, 12.0
 TEXTURE_STEP_MM, TEXTURE_BLOCK_MM, TEXTURE_SCALES = 3.0, 24.0, 2
 N_FILTERS, FILTER_SEED = 16, 20_180
 
