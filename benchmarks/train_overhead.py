@@ -19,7 +19,7 @@ import torch
 from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import ComputeSection, TrainSection
 from pipeline.labels import MODALITIES, LabelScheme
-from pipeline.train.discriminator import TwoScaleDiscriminator
+from pipeline.train.discriminator import Discriminator
 from pipeline.train.generator import Generator
 from pipeline.train.loop import TrainingPlan, draw_inputs, train_generator
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
@@ -63,8 +63,9 @@ def bare(cohort: Cohort) -> float:
     plan = TrainingPlan(cohort.cases, cohort.scheme, cohort.modalities, TRAIN, ComputeSection(accelerator="cpu"), 0)
     shape = plan.generator_config
     generator = Generator(shape).to(memory_format=torch.channels_last)
-    channels = shape.n_modalities + shape.n_classes
-    judge = TwoScaleDiscriminator(2, channels, TRAIN.discriminator_channels, TRAIN.discriminator_layers)
+    judge = Discriminator(
+        2, shape.n_modalities, shape.n_classes, TRAIN.discriminator_channels, TRAIN.discriminator_layers
+    )
     judge = judge.to(memory_format=torch.channels_last)
     players = [torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.0, 0.9)) for network in (generator, judge)]
     n = TRAIN.batch_size

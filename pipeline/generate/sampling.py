@@ -1,4 +1,4 @@
-"""Render whole volumes: one style for each volume, noise that is smooth from slice to slice.
+"""Render whole volumes: one style for each volume, noise that is as smooth across slices as it is within.
 
 A 2D generator renders slice by slice with the neighbouring label slices as context; since it normalises nothing over
 the image, slices that see similar labels, the same style and similar noise come out similar.
@@ -16,7 +16,9 @@ from pipeline.train.data import one_hot, one_hot_slices
 from pipeline.train.generator import Generator
 
 SLICES_AT_ONCE = 16
-NOISE_SMOOTHNESS_SLICES = 1.5
+# Of the noise across slices, in the size that a voxel of its level has: the finest differs from slice to slice as grain
+# does, the coarsest is shared by many.
+NOISE_SMOOTHNESS = 0.5
 
 
 def render_volume(generator: Generator, condition: UInt8Array, stream: torch.Generator) -> NDArray[np.float32]:
@@ -56,7 +58,10 @@ def render_with_style(
         volume: NDArray[np.float32] = generator(code, style.to(device), noise)[0].float().cpu().numpy()
         return volume
     context, n_slices = generator.config.context_slices, condition.shape[2]
-    fields = [_slice_noise(n_slices, shape, stream).to(device) for shape in generator.noise_shapes(condition.shape[:2])]
+    fields = [
+        _slice_noise(n_slices, shape, NOISE_SMOOTHNESS * condition.shape[0] / shape[0], stream).to(device)
+        for shape in generator.noise_shapes(condition.shape[:2])
+    ]
     padded = np.pad(condition, ((0, 0), (0, 0), (context, context)))
     parts = []
     for start in range(0, n_slices, SLICES_AT_ONCE):
@@ -74,12 +79,12 @@ def to_intensity(scan: NDArray[np.float32], brain: NDArray[np.bool_]) -> Int16Ar
     return np.where(brain, scaled, 0).astype(np.int16)
 
 
-def _slice_noise(n_slices: int, shape: tuple[int, ...], stream: torch.Generator) -> Tensor:
-    """Draw noise (slices, 1, *shape) of unit variance, smooth along the slices."""
+def _slice_noise(n_slices: int, shape: tuple[int, ...], smoothness: float, stream: torch.Generator) -> Tensor:
+    """Draw noise (slices, 1, *shape) of unit variance, smooth over so many slices (standard deviation)."""
     noise = torch.randn(n_slices, 1, *shape, generator=stream).numpy()
-    smooth = ndimage.gaussian_filter1d(noise, NOISE_SMOOTHNESS_SLICES, axis=0, mode="wrap")
+    smooth = ndimage.gaussian_filter1d(noise, smoothness, axis=0, mode="wrap")
     # An impulse of the same length: where the volume is thinner than the kernel, both are folded alike.
     impulse = np.zeros(n_slices)
     impulse[0] = 1.0
-    gain = np.sqrt((ndimage.gaussian_filter1d(impulse, NOISE_SMOOTHNESS_SLICES, mode="wrap") ** 2).sum())
+    gain = np.sqrt((ndimage.gaussian_filter1d(impulse, smoothness, mode="wrap") ** 2).sum())
     return torch.from_numpy((smooth / gain).astype(np.float32))

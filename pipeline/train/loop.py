@@ -20,7 +20,7 @@ from pipeline.seeds import derive_seed, numpy_stream, torch_stream
 from pipeline.train.augmentation import DiffAugment
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import Batch, Sampler, style_codes
-from pipeline.train.discriminator import TwoScaleDiscriminator
+from pipeline.train.discriminator import Discriminator
 from pipeline.train.generator import Generator, GeneratorConfig
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
 from pipeline.train.perceptual import PerceptualLoss
@@ -156,9 +156,12 @@ class _Players:
             torch.manual_seed(derive_seed(plan.seed, "weights"))
             self.generator = Generator(shape)
             self.generator.recomputes = config.gradient_checkpointing
-            n_channels = shape.n_modalities + shape.n_classes
-            self.discriminator = TwoScaleDiscriminator(
-                shape.dimensions, n_channels, config.discriminator_channels, config.discriminator_layers
+            self.discriminator = Discriminator(
+                shape.dimensions,
+                shape.n_modalities,
+                shape.n_classes,
+                config.discriminator_channels,
+                config.discriminator_layers,
             )
         self.averaged = Generator(shape).requires_grad_(False).to(fabric.device)
         self.averaged.load_state_dict(self.generator.state_dict())

@@ -1,0 +1,83 @@
+"""The discriminator: it is shown grain apart, amplified, and matches none of it."""
+
+import pytest
+import torch
+
+from pipeline.train import discriminator as discriminator_module
+from pipeline.train.discriminator import DETAIL_GAIN, DETAIL_LIMIT, Discriminator
+from pipeline.train.losses import discriminator_hinge, split_judgement
+
+
+def make(dimensions: int, n_layers: int = 2) -> Discriminator:
+    torch.manual_seed(0)
+    return Discriminator(dimensions, 2, 3, 8, n_layers)
+
+
+def condition_of(n: int, *spatial: int) -> torch.Tensor:
+    """Return class 1 everywhere."""
+    return torch.nn.functional.one_hot(torch.ones(n, *spatial, dtype=torch.long), 3).movedim(-1, 1).float()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_detail_is_what_differs_from_the_local_mean_amplified_and_cut(dimensions: int) -> None:
+    spatial, discriminator = (9,) * dimensions, make(dimensions)
+    condition = condition_of(1, *spatial)
+    middle = (0, 0, *[4] * dimensions)
+    flat = torch.full((1, 2, *spatial), 0.3)
+    # The mean of what lies around counts what is beyond the edge as 0: looked at away from it.
+    assert discriminator.detail(flat, condition)[middle] == pytest.approx(0.0, abs=1e-5)
+    speck = flat.clone()
+    speck[middle] += 0.02
+    share = 1 - 1 / 3**dimensions
+    assert discriminator.detail(speck, condition)[middle] == pytest.approx(DETAIL_GAIN * 0.02 * share, rel=1e-3)
+    speck[middle] += 1.0
+    assert discriminator.detail(speck, condition)[middle] == DETAIL_LIMIT
+    outside = torch.zeros_like(condition)
+    outside[:, 0] = 1.0
+    assert not discriminator.detail(speck, outside).any()
+
+
+def hinge_on_grain() -> float:
+    """Return the loss of a discriminator trained to tell scans with grain from scans without."""
+    discriminator = make(2)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.0, 0.9))
+    stream = torch.Generator().manual_seed(0)
+    condition = condition_of(8, 32, 32)
+    losses = []
+    for _ in range(100):
+        # Contrasts between scans are large beside the grain.
+        scan = 0.4 * torch.randn(4, 2, 1, 1, generator=stream).expand(4, 2, 32, 32)
+        grainy = scan + 0.02 * torch.randn(4, 2, 32, 32, generator=stream)
+        real, fake = split_judgement(discriminator(torch.cat([grainy, scan]), condition)[-1:], 4)
+        loss = discriminator_hinge(real, fake)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses[-20:]) / 20
+
+
+def test_grain_of_a_hundredth_of_the_range_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 2 where nothing is told apart, 0 where all is.
+    assert hinge_on_grain() < 1.4
+    monkeypatch.setattr(discriminator_module, "DETAIL_GAIN", 0.0)
+    assert hinge_on_grain() > 1.9
+
+
+def test_grain_is_judged_by_its_surroundings_alone() -> None:
+    # Spectral norm moves on at each call in training.
+    discriminator = make(2).eval()
+    scan = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(1))
+    changed = scan.clone()
+    changed[..., 48:] += 1.0
+    condition = condition_of(1, 64, 64)
+    judged = discriminator(scan, condition)
+    for before, after in zip(judged, discriminator(changed, condition), strict=True):
+        assert not torch.equal(before[-1][..., -1], after[-1][..., -1])
+    # The norm of the other two looks at the whole image.
+    assert torch.equal(judged[-1][-1][..., 0], discriminator(changed, condition)[-1][-1][..., 0])
+
+
+def test_grain_has_logits_and_nothing_to_match() -> None:
+    judged = make(3)(torch.zeros(1, 2, 32, 32, 32), condition_of(1, 32, 32, 32))
+    assert [len(one) for one in judged] == [4, 4, 1]
