@@ -90,7 +90,8 @@ def main() -> None:
     cohort = open_cohort(arguments.run / "cohort")
     setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, 0)
     cases = [persons[0] for side in ("train", "val", "test") for persons in cohort.persons(side)][: arguments.persons]
-    candidates: dict[str, Embed] = {f"view {level}": partial(of_level, setting=setting, level=level) for level in LEVELS}
+    candidates: dict[str, Embed] = {}
+    candidates |= {f"view {level}": partial(of_level, setting=setting, level=level) for level in LEVELS}
     candidates |= {f"blocks of {mm:g} mm": partial(blocks, setting=setting, block_mm=mm) for mm in (5, 10, 15, 20, 30)}
     candidates |= {f"smoothed {mm:g} mm": partial(smoothed, setting=setting, width_mm=mm) for mm in (10, 15, 20, 30)}
     lines = [json.dumps({"embedding": name, **measure(embed, cases, setting)}) for name, embed in candidates.items()]

@@ -17,8 +17,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from pipeline.audit.nearest_neighbour import nearest_neighbour
-from pipeline.audit.targets import Reference, Release, score_persons
+from pipeline.audit.asked import ask_about
+from pipeline.audit.attacks.nearest_neighbour import nearest_distances
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import by_person
+from pipeline.audit.views import view_synthetic, view_targets
 from pipeline.cohort import Cohort, open_cohort
 from pipeline.config import RunConfig, load_config
 from pipeline.generate.judge import Judge, train_judge
@@ -43,10 +46,13 @@ def measure_cohort(
     realism = measure_realism(judge, synthetic, cohort, section.two_sample_steps, seed)
     figures = {f"fidelity_{region}": dice for region, dice in mean_dice(look_at(judge, synthetic.cases)).items()}
     figures |= {name: float(v["synthetic"]) for name, v in realism.items() if isinstance(v["synthetic"], float)}
-    members, nonmembers = cohort.persons("train"), cohort.persons("test")
-    reference = Reference(cohort.patients("val"), cohort.scheme, cohort.modalities, 1, seed)
-    scores = score_persons(nearest_neighbour, (*members, *nonmembers), Release(synthetic, generator), reference)
-    figures["nearest_neighbour_auc"] = auc(scores[: len(members)], scores[len(members) :])
+    setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, seed)
+    asked, _ = ask_about(cohort, setting)
+    views, others = asked.targets.views["scan"], view_targets(cohort.patients("val"), setting).views["scan"][:, 0]
+    released = view_synthetic(synthetic.cases, setting)["scan"]
+    scores = nearest_distances(views, others) - nearest_distances(views, released)
+    scores = by_person(scores, asked.targets.subjects, asked.persons)
+    figures["nearest_neighbour_auc"] = auc(scores[asked.is_member], scores[~asked.is_member])
     return {**figures, "near_duplicates": float(made.n_near_duplicates)}
 
 

@@ -13,14 +13,14 @@ from pipeline.audit.views import view_synthetic, view_targets
 from pipeline.cohort import Case
 from pipeline.progress import progress
 from pipeline.train.data import one_hot, read_scan
-from pipeline.train.discriminator import TwoScaleDiscriminator
+from pipeline.train.discriminator import Discriminator
 from pipeline.train.generator import Generator
 
 SLICES_AT_ONCE = 16
 
 
 def open_release(
-    cases: Sequence[Case], generator: Generator, setting: Setting, discriminator: TwoScaleDiscriminator | None = None
+    cases: Sequence[Case], generator: Generator, setting: Setting, discriminator: Discriminator | None = None
 ) -> Release:
     """Return a release of synthetic cases and a generator."""
     judge = None if discriminator is None else partial(judge_targets, discriminator=discriminator, setting=setting)
@@ -49,7 +49,7 @@ def _look_up(targets: Targets, known: dict[str, float]) -> Scores:
 
 
 @torch.no_grad()
-def judge_targets(targets: Targets, discriminator: TwoScaleDiscriminator, setting: Setting) -> Scores:
+def judge_targets(targets: Targets, discriminator: Discriminator, setting: Setting) -> Scores:
     """Return the discriminator's mean logit over scales and places of each scan with its label map: (n,)."""
     device = next(discriminator.parameters()).device
     is_flat = any(isinstance(module, torch.nn.Conv2d) for module in discriminator.modules())

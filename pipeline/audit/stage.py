@@ -43,7 +43,7 @@ from pipeline.parallel import training_device
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.checkpoint import load_checkpoint
-from pipeline.train.discriminator import TwoScaleDiscriminator
+from pipeline.train.discriminator import Discriminator
 from pipeline.train.generator import Generator
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
@@ -111,12 +111,15 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def _discriminator(context: StageContext, cohort: Cohort) -> TwoScaleDiscriminator | None:
+def _discriminator(context: StageContext, cohort: Cohort) -> Discriminator | None:
     """Return the discriminator of the last checkpoint; None if there is none."""
     config = context.config.train
-    n_channels = len(cohort.modalities) + cohort.scheme.n_condition_classes
-    discriminator = TwoScaleDiscriminator(
-        config.dimensions, n_channels, config.discriminator_channels, config.discriminator_layers
+    discriminator = Discriminator(
+        config.dimensions,
+        len(cohort.modalities),
+        cohort.scheme.n_condition_classes,
+        config.discriminator_channels,
+        config.discriminator_layers,
     )
     if not load_checkpoint(context.folder("train") / "checkpoints", {"discriminator": discriminator}, {}):
         return None
