@@ -64,7 +64,7 @@ def _what(stage: str, config: RunConfig, n_cases: int) -> str:
         "ingest": f"{n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases of {n_candidates} candidates",
-        "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, 2 attacks",
+        "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, twelve attacks",
         "evaluate": f"{len(segmenter.arms)} arms x {segmenter.n_seeds} seeds of {segmenter.steps} steps",
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
     }[stage]

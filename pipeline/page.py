@@ -1,7 +1,9 @@
 """What the pages for clinicians share: their style, escaped text, plain tables."""
 
+import base64
 import html
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
@@ -25,3 +27,20 @@ def make_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{header}</tr>{body}</table>"
+
+
+def picture(path: Path, caption: str) -> str:
+    """Return a PNG file with its caption, held in the page; nothing where there is no file."""
+    if not path.is_file():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    alt = escape(caption)
+    return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{alt}</figcaption></figure>'
+
+
+def with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    """Return a figure with its interval, if it has one."""
+    if value is None:
+        return "unresolved"
+    bounds = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    return f"{value:.2f}{bounds}"

@@ -1,16 +1,16 @@
 """The report: one self-contained page with every stage's picture and figures, readable by a clinician."""
 
-import base64
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.attributes import TITLES
+from pipeline.audit.page import VERDICT_SENTENCES, audit_section
 from pipeline.cohort import read_tsv
 from pipeline.labels import REGION_TITLES
 from pipeline.layout import FOLDERS, STAGES, read_done
-from pipeline.page import STYLE, escape, make_table
+from pipeline.page import STYLE, escape, make_table, picture, with_interval
 
 STAGE_TITLES = {
     "ingest": "1. The real cohort",
@@ -20,14 +20,6 @@ STAGE_TITLES = {
     "evaluate": "5. Does it help segmentation?",
     "export": "6. Release",
 }
-VERDICT_SENTENCES = {
-    "pass": "The audit found no leak above its limits: the synthetic cohort may be released.",
-    "fail": "The audit found that the release would tell who was in the training data: no release.",
-    "unresolved": "The audit could neither find a leak nor exclude one; its reasons are listed below: no release "
-    "without a written reason.",
-    "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
-}
-THREAT_TITLES = {"dataset": "whoever holds the synthetic scans", "model": "whoever can use the generator"}
 GROUP_TITLES = {
     "recombine": "recombined from two persons",
     "atlas": "grown in an atlas",
@@ -160,7 +152,7 @@ def _train(folder: Path, summary: Mapping[str, Any]) -> str:
         "Persons not trained on. Left: label map; then their real T1, T1 with contrast, T2, FLAIR; then the scans made "
         "from the label map"
     )
-    return text + "".join(_picture(path, caption) for path in samples[-1:])
+    return text + "".join(picture(path, caption) for path in samples[-1:])
 
 
 def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -182,7 +174,7 @@ def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     strata = [name for name in plan[0] if name not in counts] if plan else []
     rows = [tuple(row[name] for name in (*strata, *counts)) for row in plan]
     head = (*(TITLES[name] for name in strata), *counts.values())
-    plan_picture = _picture(folder / "figures" / "plan.png", "The plan: shares of cases by stratum")
+    plan_picture = picture(folder / "figures" / "plan.png", "The plan: shares of cases by stratum")
     pictures = _case_pictures(folder, "SYNTHETIC case: T1, T1 with contrast, T2, FLAIR, FLAIR with outlines, label map")
     return text + plan_picture + (make_table(head, rows) if rows else "") + _realism(folder) + pictures + _walk(folder)
 
@@ -198,7 +190,7 @@ def _walk(folder: Path) -> str:
     return (
         "<h3>Between two styles, between two persons</h3><p>Six even steps in style, then in shape. The largest in "
         f"style changes the scan by {steps['style']:.1f} times the mean, the largest in shape by {steps['shape']:.1f} "
-        f"times.</p>{_picture(folder / 'figures' / 'walk.png', caption)}"
+        f"times.</p>{picture(folder / 'figures' / 'walk.png', caption)}"
     )
 
 
@@ -242,7 +234,7 @@ def _geometry(geometry: Mapping[str, Any]) -> str:
 
 
 def _nearest_text(figures: Mapping[str, Any]) -> str:
-    return f"{_with_interval(figures['mean'], figures['ci'])}; highest {figures['max']:.2f}"
+    return f"{with_interval(figures['mean'], figures['ci'])}; highest {figures['max']:.2f}"
 
 
 def _realism_cell(realism: Mapping[str, Any], name: str, side: str) -> str:
@@ -250,7 +242,7 @@ def _realism_cell(realism: Mapping[str, Any], name: str, side: str) -> str:
     if value is None:
         return "too few persons"
     interval = realism.get(f"{name}_ci", {}).get(side)
-    return _with_interval(value, interval) if interval else f"{value:.3g}"
+    return with_interval(value, interval) if interval else f"{value:.3g}"
 
 
 def _share(value: float | None) -> str:
@@ -258,49 +250,7 @@ def _share(value: float | None) -> str:
 
 
 def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
-    audit = _read_json(folder / "audit.json")
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in audit["reasons"])
-    rows = [
-        (
-            attack["title"],
-            THREAT_TITLES[attack["threat_model"]],
-            _with_interval(attack["auc"], attack["auc_ci"]) + ("" if attack["reliable"] else ", interval unreliable"),
-            f"{attack['n_members']} / {attack['n_nonmembers']}",
-            _tpr_text(attack["tpr_at_fpr"]),
-        )
-        for attack in audit["attacks"]
-    ]
-    head = ("attack", "by", "AUC (.5: knows nothing)", "members / others", "members found at false alarms of")
-    titles = {attack["name"]: attack["title"] for attack in audit["attacks"]}
-    paired = [
-        (titles[p["attack"]], _with_interval(p["auc"], p["auc_ci"]), p["n_patients"], p["n_references"])
-        for p in audit["paired"]
-    ]
-    controls = [
-        (kind, c["title"], c["expected"], c["observed"], "yes" if c["behaved"] else "NO")
-        for kind in ("negative", "positive")
-        for c in audit["controls"][kind]
-    ]
-    return (
-        f"<p>Can an attacker tell who was trained on? {escape(VERDICT_SENTENCES[audit['verdict']])}</p>"
-        f"<ul>{reasons}</ul>{make_table(head, rows)}"
-        f"{_picture(folder / 'figures' / 'roc.png', 'ROC of each attack with the controls; both axes logarithmic')}"
-        "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons; each "
-        "person is scored by generators that saw them and by generators that did not. AUC .5: no difference.</p>"
-        f"{make_table(('attack', 'AUC', 'persons', 'references'), paired)}"
-        f"<h3>Copies</h3><p>{_copies_sentence(audit['copies'])}</p>"
-        "<h3>Would the audit have seen a leak?</h3>"
-        f"{make_table(('control', 'what', 'expected', 'observed', 'as expected'), controls)}"
-        f"<p>{escape(audit['power']['sentence'])}</p>"
-    )
-
-
-def _copies_sentence(copies: Mapping[str, Any]) -> str:
-    return (
-        f"{copies['n_near_duplicates']} synthetic cases are near-duplicates of a person trained on; members have more "
-        f"of them than others with p = {copies['excess_p']:.2g}. The search finds {copies['recall']:.0%} of "
-        f"constructed copies, with {copies['false_alarms']:.0%} false alarms."
-    )
+    return audit_section(folder)
 
 
 def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -314,7 +264,7 @@ def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
     rows = []
     for arm in gain["arms"]:
         cells = [
-            _with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"])
+            with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"])
             for m in ("dice", "hd95")
             for r in regions
         ]
@@ -322,9 +272,9 @@ def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
     sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
     return (
         f"<p>{escape(gain['summary'])}</p>{make_table(head, rows)}"
-        f"{_picture(folder / 'figures' / 'gain.png', 'Difference to the baseline, per person, with intervals')}"
+        f"{picture(folder / 'figures' / 'gain.png', 'Difference to the baseline, per person, with intervals')}"
         f"<ul>{sentences}</ul>"
-        f"{_picture(folder / 'figures' / 'segmentations.png', 'Test persons: true outline and what was found')}"
+        f"{picture(folder / 'figures' / 'segmentations.png', 'Test persons: true outline and what was found')}"
     )
 
 
@@ -338,30 +288,7 @@ def _export(folder: Path, summary: Mapping[str, Any]) -> str:
 
 def _case_pictures(folder: Path, caption: str) -> str:
     paths = sorted((folder / "figures").glob("sub-*.png"))
-    return "".join(_picture(path, caption) for path in paths[:MAX_CASE_PICTURES])
-
-
-def _picture(path: Path, caption: str) -> str:
-    if not path.is_file():
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    alt = escape(caption)
-    return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{alt}</figcaption></figure>'
-
-
-def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return "unresolved"
-    bounds = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-    return f"{value:.2f}{bounds}"
-
-
-def _tpr_text(rates: Mapping[str, Mapping[str, Any]]) -> str:
-    parts = []
-    for fpr, rate in rates.items():
-        shown = _with_interval(rate["value"], rate["ci"]) if rate["resolved"] else "unresolved"
-        parts.append(f"{100 * float(fpr):g}%: {shown}")
-    return "; ".join(parts)
+    return "".join(picture(path, caption) for path in paths[:MAX_CASE_PICTURES])
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,53 +3,46 @@
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from audit_builders import config_of, reference_of, release_of
-from numpy.typing import NDArray
+from audit_builders import config_of, setting_of
 
 from pipeline.audit import stage
-from pipeline.audit.targets import Reference, Release, score_persons
-from pipeline.cohort import Case, Cohort, digest_file, digest_of, digest_tree, open_cohort, read_tsv, write_tsv
+from pipeline.audit.asked import ask_about
+from pipeline.audit.attacks.registry import ATTACKS
+from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, read_tsv, write_tsv
 from pipeline.errors import DataError
 from pipeline.runner import StageContext
 from pipeline.train.weights import WEIGHTS_FILE
 
 
-def test_attacks_never_learn_who_is_a_member(cohort: Cohort, honest: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Sequence[Case]] = []
-
-    def spy(targets: Sequence[Case], release: Release, reference: Reference) -> NDArray[np.float64]:
-        seen.append(targets)
-        return np.array([float(int(case.subject, 16)) for case in targets])
-
-    monkeypatch.setattr(stage, "ATTACKS", {"spy": spy})
-    members, others = cohort.persons("train")[::-1], cohort.persons("test")
-    outcome = stage.attack_target(members, others, release_of(honest), reference_of(cohort))[0]
-    assert {(case.split, case.source, len(case.attributes)) for case in seen[0]} == {("n/a", "n/a", 0)}
-    assert [case.subject for case in seen[0]] == sorted(cases[0].subject for cases in (*members, *others))
-    # Scores find their way back to the persons in the callers' order.
-    assert outcome.member.tolist() == [float(int(cases[0].subject, 16)) for cases in members]
-    assert outcome.nonmember.tolist() == [float(int(cases[0].subject, 16)) for cases in others]
+def test_attacks_never_learn_who_is_a_member(cohort: Cohort) -> None:
+    asked, n_left_out = ask_about(cohort, setting_of(cohort))
+    assert {(case.split, case.source, len(case.attributes)) for case in asked.targets.cases} == {("n/a", "n/a", 0)}
+    assert list(asked.targets.subjects) == sorted(asked.targets.subjects)
+    # Scores find their way back to the persons.
+    by_name = {"nearest-neighbour": np.array([float(int(subject, 16)) for subject in asked.targets.subjects])}
+    expected = [float(int(cases[0].subject, 16)) for cases in asked.persons]
+    assert asked.per_person(by_name)["nearest-neighbour"].tolist() == expected
+    assert [cases[0].split for cases in asked.persons] == ["train"] * 12 + ["test"] * 12
+    assert asked.is_member.tolist() == [True] * 12 + [False] * 12
+    assert n_left_out == 0
 
 
-def test_a_person_is_scored_by_the_most_telling_of_his_scans(cohort: Cohort, honest: Cohort) -> None:
-    def by_name(targets: Sequence[Case], release: Release, reference: Reference) -> NDArray[np.float64]:
-        return np.array([float(int(case.subject, 16)) for case in targets])
-
-    a, b, c, d = cohort.cases[:4]
-    scores = score_persons(by_name, [(a, d), (c, b)], release_of(honest), reference_of(cohort))
-    assert scores.tolist() == [float(int(case.subject, 16)) for case in (d, c)]
-
-
-def test_a_person_on_both_sides_is_refused(cohort: Cohort, honest: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "ATTACKS", {"any": lambda targets, *_: np.zeros(len(targets))})
-    members, others = cohort.persons("train"), cohort.persons("test")
+def test_a_person_on_both_sides_is_refused(cohort: Cohort) -> None:
+    one = cohort.split("train")[0]
+    twice = replace(
+        cohort,
+        cases=tuple(
+            replace(case, attributes={**case.attributes, "person": one.person}) if case.split == "test" else case
+            for case in cohort.cases
+        ),
+    )
     with pytest.raises(DataError, match="a person on both sides"):
-        stage.attack_target(members, (*others, members[0]), release_of(honest), reference_of(cohort))
+        ask_about(twice, setting_of(cohort))
 
 
 class RecordingTracker:
@@ -77,7 +70,7 @@ class RecordingTracker:
 def audit(run_dir: Path, out: Path) -> tuple[dict[str, object], RecordingTracker]:
     tracker = RecordingTracker()
     out.mkdir(exist_ok=True)
-    return stage.run(StageContext(config_of(), run_dir, out, 3, tracker)), tracker
+    return stage.run(StageContext(config_of(4), run_dir, out, 3, tracker)), tracker
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +91,12 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
     assert content["verdict"] in ("pass", "fail", "unresolved", "invalid")
     assert content["unit"] == "patient"
     assert content["reasons"]
-    assert content["policy"]["auc_limit"] == 0.6
-    assert {attack["name"]: attack["threat_model"] for attack in content["attacks"]} == {
-        "nearest-neighbour": "dataset",
-        "reconstruction": "model",
-    }
+    assert content["release"] == "dataset"
+    assert content["verdicts"]["dataset"]["verdict"] == content["verdict"]
+    assert set(content["verdicts"]) == {"dataset", "generator"}
+    assert content["policy"]["auc_limit"]["dataset"]["value"] == 0.6
+    found = {attack["name"]: attack["threat_model"] for attack in content["attacks"]}
+    assert found == {attack.name: attack.threat_model for attack in ATTACKS}
     for attack in content["attacks"]:
         assert (attack["n_members"], attack["n_nonmembers"]) == (6, 5)
         assert attack["auc_ci"][0] <= attack["auc"] <= attack["auc_ci"][1]
@@ -114,14 +108,20 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
             assert found["resolved"] is False
         assert 0 <= attack["epsilon_lower"] <= attack["epsilon_resolvable"]
     for figure in content["paired"]:
-        assert (figure["n_patients"], figure["n_references"]) == (11, 2)
+        assert (figure["n_patients"], figure["n_references"]) == (11, 4)
         assert figure["auc_ci"][0] <= figure["auc"] <= figure["auc_ci"][1]
         assert figure["threat_model"] in ("dataset", "model")
-    assert len(content["controls"]["negative"]) == 4
-    assert len(content["controls"]["positive"]) == 2
+    # Every attack under permuted membership, and those without shadows on the untouched; the discriminator has none.
+    assert len(content["controls"]["negative"]) == 12 + 8
+    assert len(content["controls"]["positive"]) == 2 * 3 + 1
+    assert {figure["attack"] for figure in content["paired"]} == {a.name for a in ATTACKS} - {"discriminator"}
     for control in (*content["controls"]["negative"], *content["controls"]["positive"]):
         assert {"name", "expected", "observed", "behaved"} <= set(control)
     assert {"n_near_duplicates", "excess_p", "recall", "false_alarms"} <= set(content["copies"])
+    assert set(content["copies"]["levels"]) == {"scan", "tumor", "labels"}
+    assert {row["group"] for row in content["subgroups"]} == {
+        f"{size} third of tumours" for size in ("smallest", "middle", "largest")
+    }
     assert content["power"]["sentence"]
     assert content["patients_needed"]["fpr_0.01"] == 299
     assert content["bound_to"] == {
@@ -130,11 +130,11 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
     }
 
 
-def test_eleven_patients_and_two_references_never_pass(audited: tuple[Path, RecordingTracker]) -> None:
+def test_eleven_patients_and_four_references_never_pass(audited: tuple[Path, RecordingTracker]) -> None:
     content = json.loads((audited[0] / "audit.json").read_text())
     assert content["verdict"] != "pass"
     if content["verdict"] == "unresolved":
-        assert any("2 reference generators" in reason for reason in content["reasons"])
+        assert any("4 reference generators" in reason for reason in content["reasons"])
 
 
 def test_audit_writes_scores_and_risks_of_every_patient(run_dir: Path, audited: tuple[Path, RecordingTracker]) -> None:
@@ -142,14 +142,17 @@ def test_audit_writes_scores_and_risks_of_every_patient(run_dir: Path, audited: 
     sides = {case.subject: case.split for case in open_cohort(run_dir / "cohort").split("train", "test")}
     with (out / "scores.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 11
+    assert len(rows) == len(ATTACKS) * 11
     assert all(row["member"] == str(int(sides[row["patient"]] == "train")) for row in rows)
     with (out / "patients.csv").open(encoding="utf-8") as file:
         patients = list(csv.DictReader(file))
     assert {row["patient"]: row["split"] for row in patients} == sides
-    exposure = [max(float(row["nearest-neighbour"]), float(row["reconstruction"])) for row in patients]
+    names = [name.removesuffix("_ci") for name in patients[0] if name.endswith("_ci")]
+    assert set(names) == {a.name for a in ATTACKS if not a.needs_shadows} - {"discriminator"}
+    exposure = [max(float(row[name]) for name in names) for row in patients]
     assert exposure == sorted(exposure, reverse=True)
-    assert (out / "figures" / "roc.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("roc", "nearest_pairs"):
+        assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     # References' scans and checkpoints are not kept: they are made of real patients.
     kept = {path.name for path in (out / "references" / "01").iterdir()}
     assert kept == {"scores.json", WEIGHTS_FILE}
@@ -157,12 +160,12 @@ def test_audit_writes_scores_and_risks_of_every_patient(run_dir: Path, audited: 
 
 def test_audit_records_its_figures_without_a_patient(audited: tuple[Path, RecordingTracker]) -> None:
     tracker = audited[1]
-    assert set(tracker.values) == {
-        f"{kind}/{name}" for kind in ("auc", "paired_auc") for name in ("nearest-neighbour", "reconstruction")
-    }
+    names = [attack.name for attack in ATTACKS]
+    paired = [f"paired_auc/{name}" for name in names if name != "discriminator"]
+    assert set(tracker.values) == {*(f"auc/{name}" for name in names), *paired}
     assert tracker.pictures == ["figures/roc.png"]
     assert set(tracker.tagged) == {"verdict"}
-    assert [row["name"] for row in tracker.tables["attacks"]] == ["nearest-neighbour", "reconstruction"]
+    assert {row["name"] for row in tracker.tables["attacks"]} == set(names)
 
 
 def test_audit_cut_off_and_resumed_ends_with_the_same_bytes(
@@ -183,13 +186,8 @@ def test_audit_from_the_start_gives_the_same_bytes(
 ) -> None:
     summary, _ = audit(run_dir, tmp_path / "audit")
     assert digest_tree(tmp_path / "audit") == digest_tree(audited[0])
-    assert set(summary) == {
-        "verdict",
-        "auc_nearest-neighbour",
-        "auc_reconstruction",
-        "paired_nearest-neighbour",
-        "paired_reconstruction",
-    }
+    assert summary["attacks"] == len(ATTACKS)
+    assert set(summary) == {"verdict", "attacks", "largest_auc", "largest_paired_auc", "controls_behaved"}
 
 
 def test_an_empty_side_of_the_split_is_refused(run_dir: Path, tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def attack_json(figure: AttackFigure, evidence: Evidence, p_value: float, policy
         "name": figure.name,
         "title": kind.title,
         "threat_model": kind.threat_model,
+        "story": kind.story,
         "n_members": figure.n_members,
         "n_nonmembers": figure.n_nonmembers,
         "auc": figure.estimate.value,

@@ -90,6 +90,7 @@ def run(context: StageContext) -> dict[str, Any]:
         evidence = replace(evidence, planted=planted)
     conclusions = conclude(evidence, policy, section, context.seed)
 
+    controls = [*conclusions.negative, *conclusions.positive]
     _write_scores(context.out / "scores.csv", evidence, asked.persons)
     risks = exposed_persons(asked.persons, evidence, policy.alpha.value)
     _write_table(context.out / "patients.csv", risks)
@@ -104,10 +105,13 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     write_json(context.out / "audit.json", content)
     _record(context, content)
+    gated = [figure for figure in conclusions.figures if BY_NAME[figure.name].threat_model != "warning"]
     return {
         "verdict": content["verdict"],
-        **{f"auc_{figure.name}": round(figure.estimate.value, 3) for figure in conclusions.figures},
-        **{f"paired_{p.attack}": round(p.estimate.value, 3) for p in conclusions.paired},
+        "attacks": len(conclusions.figures),
+        "largest_auc": round(max(figure.estimate.value for figure in gated), 3),
+        "largest_paired_auc": round(max(figure.estimate.value for figure in conclusions.paired), 3),
+        "controls_behaved": f"{sum(c.behaved for c in controls)} of {len(controls)}",
     }
 
 

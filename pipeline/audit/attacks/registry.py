@@ -31,6 +31,8 @@ class AttackKind:
     threat_model : str
         ``dataset``: needs the released scans. ``model``: needs the generator too. ``warning``: needs what never
         leaves, and gates nothing.
+    story : str
+        What the attacker does, in a line.
     run : callable
     needs_shadows : bool
     """
@@ -38,30 +40,81 @@ class AttackKind:
     name: str
     title: str
     threat_model: ThreatModel
+    story: str
     run: Attack
     needs_shadows: bool = False
 
 
 ATTACKS = (
-    AttackKind("nearest-neighbour", "nearest synthetic neighbour", "dataset", partial(nearest_neighbour, level="scan")),
-    AttackKind("nearest-texture", "nearest synthetic texture", "dataset", partial(nearest_neighbour, level="texture")),
-    AttackKind("nearest-tumor", "nearest synthetic tumour", "dataset", partial(nearest_neighbour, level="tumor")),
-    AttackKind("nearest-labels", "nearest synthetic label map", "dataset", partial(nearest_neighbour, level="labels")),
-    AttackKind("monte-carlo", "synthetic scans around", "dataset", partial(monte_carlo, level="scan")),
-    AttackKind("density-ratio", "density of synthetic scans (DOMIAS)", "dataset", partial(density_ratio, level="scan")),
-    AttackKind("classifier", "classifier of synthetic scans", "dataset", partial(classifier, level="texture")),
+    AttackKind(
+        "nearest-neighbour",
+        "nearest synthetic neighbour",
+        "dataset",
+        "looks how near the nearest released scan comes, beside the nearest other person",
+        partial(nearest_neighbour, level="scan"),
+    ),
+    AttackKind(
+        "nearest-texture",
+        "nearest synthetic texture",
+        "dataset",
+        "the same on texture alone",
+        partial(nearest_neighbour, level="texture"),
+    ),
+    AttackKind(
+        "nearest-tumor",
+        "nearest synthetic tumour",
+        "dataset",
+        "the same on the tumour and its surroundings",
+        partial(nearest_neighbour, level="tumor"),
+    ),
+    AttackKind(
+        "nearest-labels",
+        "nearest synthetic label map",
+        "dataset",
+        "the same on the label map alone",
+        partial(nearest_neighbour, level="labels"),
+    ),
+    AttackKind(
+        "monte-carlo",
+        "synthetic scans around",
+        "dataset",
+        "counts released scans within a radius of the person",
+        partial(monte_carlo, level="scan"),
+    ),
+    AttackKind(
+        "density-ratio",
+        "density of synthetic scans (DOMIAS)",
+        "dataset",
+        "asks whether released scans are denser around the person than people are",
+        partial(density_ratio, level="scan"),
+    ),
+    AttackKind(
+        "classifier",
+        "classifier of synthetic scans",
+        "dataset",
+        "trains a classifier of released scans against people and asks it about the person",
+        partial(classifier, level="texture"),
+    ),
     AttackKind(
         "likelihood-ratio-neighbour",
         "likelihood ratio of the nearest neighbour (LiRA)",
         "dataset",
+        "makes releases of his own with and without the person and compares",
         partial(likelihood_ratio, signal="nearest-neighbour"),
         needs_shadows=True,
     ),
-    AttackKind("reconstruction", "reconstruction by the generator", "model", reconstruction),
+    AttackKind(
+        "reconstruction",
+        "reconstruction by the generator",
+        "model",
+        "renders the person's label map in several styles and looks how near the best comes",
+        reconstruction,
+    ),
     AttackKind(
         "likelihood-ratio",
         "likelihood ratio of the reconstruction (LiRA)",
         "model",
+        "makes generators of his own with and without the person and compares",
         partial(likelihood_ratio, signal="reconstruction"),
         needs_shadows=True,
     ),
@@ -69,10 +122,17 @@ ATTACKS = (
         "relative-likelihood",
         "likelihood against other people (RMIA)",
         "model",
+        "asks whether the scan is likelier than other people's are, by generators of his own",
         relative_likelihood,
         needs_shadows=True,
     ),
-    AttackKind("discriminator", "the discriminator, which never leaves", "warning", discriminator),
+    AttackKind(
+        "discriminator",
+        "the discriminator, which never leaves",
+        "warning",
+        "asks the discriminator whether the scan is real",
+        discriminator,
+    ),
 )
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 

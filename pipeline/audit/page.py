@@ -1,0 +1,179 @@
+"""The audit's section of the report: for a data-protection officer, in words first. Private: it shows patients."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.page import escape, make_table, picture, with_interval
+
+VERDICT_SENTENCES = {
+    "pass": "The audit found no leak above its limits: the synthetic cohort may be released.",
+    "fail": "The audit found that the release would tell who was in the training data: no release.",
+    "unresolved": "The audit could neither find a leak nor exclude one; its reasons are listed below: no release "
+    "without a written reason.",
+    "invalid": "The audit's own controls misbehaved: nothing can be concluded, no release.",
+}
+THREAT_TITLES = {
+    "dataset": "whoever holds the synthetic scans",
+    "model": "whoever can use the generator",
+    "warning": "whoever stole the discriminator (never released)",
+}
+PLANNED_TITLES = {"dataset": "the synthetic cohort alone", "generator": "the generator too"}
+LEVEL_TITLES = {"scan": "whole scan", "tumor": "tumour and its surroundings", "labels": "label map"}
+N_EXPOSED = 8
+
+
+def audit_section(folder: Path) -> str:
+    """Return the section as HTML; ``folder`` is the stage's."""
+    audit = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    return "".join(
+        (
+            _verdict(audit),
+            _attacks(audit, folder),
+            _paired(audit),
+            _copies(audit, folder),
+            _exposed(audit, folder),
+            _controls(audit),
+            _unresolved(audit),
+        )
+    )
+
+
+def _verdict(audit: Mapping[str, Any]) -> str:
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in audit["reasons"])
+    verdicts = [(PLANNED_TITLES[planned], one["verdict"]) for planned, one in audit["verdicts"].items()]
+    return (
+        f"<p>Can an attacker tell who was trained on? {escape(VERDICT_SENTENCES[audit['verdict']])}</p>"
+        f"<p>Policy '{escape(audit['policy']['name'])}'; what is planned to leave: "
+        f"{escape(PLANNED_TITLES[audit['release']])}. The reasons:</p><ul>{reasons}</ul>"
+        f"{make_table(('if this left', 'verdict'), verdicts)}"
+    )
+
+
+def _attacks(audit: Mapping[str, Any], folder: Path) -> str:
+    rows = [
+        (
+            attack["title"],
+            THREAT_TITLES[attack["threat_model"]],
+            attack["story"],
+            with_interval(attack["auc"], attack["auc_ci"]) + ("" if attack["reliable"] else ", interval unreliable"),
+            f"{attack['n_members']} / {attack['n_nonmembers']}",
+            _tpr_text(attack["tpr_at_fpr"]),
+            f"{attack['epsilon_lower']:.2f} of {attack['epsilon_resolvable']:.2f}",
+        )
+        for attack in audit["attacks"]
+    ]
+    head = (
+        "attack",
+        "by",
+        "how",
+        "AUC (.5: knows nothing)",
+        "members / others",
+        "members found at false alarms of",
+        "epsilon shown, of the most that could be",
+    )
+    return (
+        "<h3>What was attacked, and how</h3><p>Each attack gives a person a score; members of the training cohort are "
+        "compared with persons of the same source that nothing was trained on. The attacker does not know who is "
+        f"who.</p>{make_table(head, rows)}"
+        f"{picture(folder / 'figures' / 'roc.png', 'ROC of each attack with the planted leaks; axes logarithmic')}"
+    )
+
+
+def _tpr_text(rates: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = []
+    for fpr, rate in rates.items():
+        shown = with_interval(rate["value"], rate["ci"]) if rate["resolved"] else "unresolved"
+        parts.append(f"{100 * float(fpr):g}%: {shown}")
+    return "; ".join(parts)
+
+
+def _paired(audit: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            figure["title"],
+            with_interval(figure["auc"], figure["auc_ci"]),
+            f"{1 - figure['limit']:.2f} to {figure['limit']:.2f}",
+            figure["n_patients"],
+            figure["n_references"],
+            "yes" if figure["interval_covers_generators"] else "no: too few",
+        )
+        for figure in audit["paired"]
+    ]
+    head = ("attack", "AUC", "limits", "persons", "references", "interval covers generators")
+    return (
+        "<h3>The same person in and out</h3><p>Each reference generator was trained on half of the persons by the "
+        "same recipe; each person is attacked on generators that had him and on generators that had not. AUC .5: no "
+        "difference. This is what the procedure leaks at this cohort size, and what a pass rests on.</p>"
+        f"{make_table(head, rows)}"
+    )
+
+
+def _copies(audit: Mapping[str, Any], folder: Path) -> str:
+    rows = [
+        (
+            LEVEL_TITLES[level],
+            found["n_near_duplicates"],
+            f"{found['excess_p']:.2g}",
+            f"{found['recall']:.0%}",
+            f"{found['false_alarms']:.0%}",
+        )
+        for level, found in audit["copies"]["levels"].items()
+    ]
+    head = (
+        "of",
+        "synthetic cases that are near-duplicates of a member",
+        "more of members than of others: p",
+        "constructed copies found",
+        "false alarms",
+    )
+    caption = "Members (left) nearest to a synthetic case, and that case (right). Private: these are patients."
+    return f"<h3>Copies</h3>{make_table(head, rows)}{picture(folder / 'figures' / 'nearest_pairs.png', caption)}"
+
+
+def _exposed(audit: Mapping[str, Any], folder: Path) -> str:
+    with (folder / "patients.csv").open(encoding="utf-8") as file:
+        patients = list(csv.DictReader(file))[:N_EXPOSED]
+    attacks = [name.removesuffix("_ci") for name in patients[0] if name.endswith("_ci")]
+    titles = {attack["name"]: attack["title"] for attack in audit["attacks"]}
+    rows = []
+    for patient in patients:
+        worst = max(attacks, key=lambda name: float(patient[name]))
+        risk = f"{float(patient[worst]):.2f} ({patient[f'{worst}_ci']})"
+        rows.append((patient["patient"], patient["split"], patient["volume_ml"], titles[worst], risk))
+    groups = [
+        (titles[row["attack"]], row["group"], row["n"], with_interval(row["risk"], row["ci"]))
+        for row in audit["subgroups"]
+        if row["attack"] in ("nearest-neighbour", "reconstruction")
+    ]
+    return (
+        "<h3>Who is most exposed</h3><p>Risk: how much higher the attack scores a person when he was in than when he "
+        "was out, in standard deviations of its scores; 0 is none. The highest of many is high by chance too: read the "
+        "interval. Taking the most exposed out does not end it: others, now the rarest, become more exposed; train "
+        "anew and audit again.</p>"
+        f"{make_table(('person (pseudonym)', 'side', 'tumour, ml', 'attack', 'risk (interval)'), rows)}"
+        f"{make_table(('attack', 'group', 'persons', 'mean risk (95% interval)'), groups)}"
+    )
+
+
+def _controls(audit: Mapping[str, Any]) -> str:
+    negative, positive = audit["controls"]["negative"], audit["controls"]["positive"]
+    head = ("control", "expected", "observed", "as expected")
+    tables = {
+        title: make_table(
+            head, [(c["title"], c["expected"], c["observed"], "yes" if c["behaved"] else "NO") for c in controls]
+        )
+        for title, controls in (("Leaks made on purpose", positive), ("Where there is nothing to find", negative))
+    }
+    n_behaved = sum(control["behaved"] for control in (*negative, *positive))
+    return (
+        f"<h3>Would the audit have seen a leak?</h3><p>{n_behaved} of {len(negative) + len(positive)} controls "
+        "behaved. Leaks made on purpose must be found; where nothing can be, nothing must be.</p>"
+        + "".join(f"<details><summary>{title}</summary>{table}</details>" for title, table in tables.items())
+    )
+
+
+def _unresolved(audit: Mapping[str, Any]) -> str:
+    return f"<h3>What could not be resolved</h3><p>{escape(audit['power']['sentence'])}</p>"
