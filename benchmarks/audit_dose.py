@@ -1,0 +1,151 @@
+"""Dose and response: the fewer persons a generator is trained on, the more an attack must find; and planted copies.
+
+    python benchmarks/audit_dose.py RUN [--members 4,12,32] [--seeds 6] [--plot FILE] [--out FILE]
+
+RUN is a run folder whose ingest is done, with more than the largest number of members in train and test together (the
+demo's with ``ingest.phantom_cases=60`` and ``ingest.split`` to suit). For each number and seed a generator is trained on
+members drawn at random from train and test, with the config's own schedule; as many others are drawn. Attacks without
+shadows are run. The slope of the AUC against the logarithm of the number of members has a bootstrap interval over
+generators. Then copies of members are planted in held-out constructions at 1, 5 and 20 %: recall and false alarms of the
+search for copies. The last line is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.attacks.registry import BY_NAME, attack_release
+from pipeline.audit.copies import likeness, view_copies, view_copy
+from pipeline.audit.material import open_reference, open_release
+from pipeline.audit.setting import Setting
+from pipeline.audit.views import view_synthetic, view_targets
+from pipeline.cohort import Case, Cohort, open_cohort
+from pipeline.config import RunConfig, load_config
+from pipeline.generate.synthesis import generate_cohort
+from pipeline.near_duplicates import copy_threshold
+from pipeline.seeds import derive_seed, numpy_stream
+from pipeline.statistics import auc
+from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.weights import load_generator
+
+SHARES = (0.01, 0.05, 0.2)
+N_BOOTSTRAP = 2000
+
+
+def attack_generator(
+    config: RunConfig, cohort: Cohort, members: list[Case], others: list[Case], seed: int, folder: Path
+) -> dict[str, float]:
+    """Train on the members, make a cohort, return the AUC of each attack on members against others."""
+    setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, config.audit.n_style_draws, seed)
+    plan = TrainingPlan(tuple(members), cohort.scheme, cohort.modalities, config.train, config.compute, seed)
+    train_generator(plan, folder / "model")
+    generator = load_generator(folder / "model")
+    generate_cohort(generator, cohort, members, config.generate, config.compute, seed, folder / "synthetic")
+    targets = view_targets([*members, *others], setting)
+    reference = open_reference(cohort.patients("val"), targets, setting)
+    release = open_release(open_cohort(folder / "synthetic").cases, generator, setting)
+    scores = attack_release(targets, release, reference)
+    n = len(members)
+    return {name: auc(values[:n], values[n:]) for name, values in scores.items() if name in BY_NAME}
+
+
+def slope(members: NDArray[np.float64], aucs: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    """Return the slope of AUCs against log2 of the number of members, with a bootstrap interval over generators."""
+    x = np.log2(members)
+    stream, draws = numpy_stream(seed, "slope"), []
+    for _ in range(N_BOOTSTRAP):
+        picks = np.concatenate(
+            [stream.choice(np.flatnonzero(members == n), (members == n).sum()) for n in np.unique(members)]
+        )
+        draws.append(np.polyfit(x[picks], aucs[picks], 1)[0])
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"slope_per_doubling": float(np.polyfit(x, aucs, 1)[0]), "ci": [float(low), float(high)]}
+
+
+def copies_found(cohort: Cohort, synthetic: list[Case], setting: Setting, share: float, seed: int) -> dict[str, float]:
+    """Plant copies of some persons of train; return recall and false alarms of a threshold that val persons fixed."""
+    val, persons = cohort.patients("val"), [cases[0] for cases in cohort.persons("train", "test")]
+    n = max(1, round(share * len(persons)))
+    chosen = numpy_stream(seed, "chosen").choice(len(persons), n, replace=False)
+    released = view_synthetic(synthetic, setting)["scan"]
+    others = view_targets(val, setting).views["scan"]
+    copies = view_copies(val, setting, derive_seed(seed, "fix"))["scan"]
+    of_copies = np.einsum("nwd,ncd->nwc", others, copies).max(axis=1)
+    threshold = copy_threshold(of_copies.astype(np.float64), likeness(others, released).max(axis=1))
+    stream = numpy_stream(seed, "plant")
+    planted = np.stack([view_copy(persons[int(i)], setting, stream)["scan"] for i in chosen])
+    views = view_targets(persons, setting).views["scan"]
+    is_copied = np.isin(np.arange(len(persons)), chosen)
+    found = likeness(views, np.concatenate([released, planted])).max(axis=1) >= threshold
+    return {"recall": float(found[is_copied].mean()), "false_alarms": float(found[~is_copied].mean())}
+
+
+def draw(rows: list[dict[str, Any]], copies: list[dict[str, Any]], path: Path) -> None:
+    """Draw both curves."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for (name, marker), colour in zip(
+        (("reconstruction", "o"), ("nearest-neighbour", "s")), ("#0072B2", "#D55E00"), strict=True
+    ):
+        x = np.array([row["members"] for row in rows])
+        y = np.array([row[name] for row in rows])
+        left.plot(x, y, marker, color=colour, alpha=0.5, label=BY_NAME[name].title)
+        left.plot(np.unique(x), [y[x == n].mean() for n in np.unique(x)], "-", color=colour)
+    left.axhline(0.5, color="#767676", linewidth=1)
+    left.set(xscale="log", xlabel="persons trained on", ylabel="AUC, members against others", ylim=(0, 1.02))
+    left.legend(frameon=False)
+    shares = [row["share"] for row in copies]
+    right.plot(shares, [row["recall"] for row in copies], "o-", color="#0072B2", label="copies found")
+    right.plot(shares, [row["false_alarms"] for row in copies], "s--", color="#D55E00", label="false alarms")
+    right.set(xscale="log", xlabel="share of persons copied", ylabel="share", ylim=(-0.02, 1.05))
+    right.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--members", default="4,12,32")
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config, cohort = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
+    pool = [cases[0] for cases in cohort.persons("train", "test")]
+    rows: list[dict[str, Any]] = []
+    copies: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="dose-") as scratch:
+        for n in (int(text) for text in arguments.members.split(",")):
+            for seed in range(arguments.seeds):
+                order = numpy_stream(seed, "members", n).permutation(len(pool))
+                members, others = ([pool[int(i)] for i in part] for part in (order[:n], order[n:]))
+                folder = Path(scratch, f"{n}-{seed}")
+                rows.append(
+                    {"members": n, "seed": seed, **attack_generator(config, cohort, members, others, seed, folder)}
+                )
+                print(json.dumps(rows[-1]), flush=True)
+        setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, 0)
+        synthetic = list(open_cohort(folder / "synthetic").cases)
+        for share in SHARES:
+            found = [copies_found(cohort, synthetic, setting, share, seed) for seed in range(arguments.seeds)]
+            copies.append({"share": share, **{k: float(np.mean([one[k] for one in found])) for k in found[0]}})
+            print(json.dumps(copies[-1]), flush=True)
+    sizes = np.array([row["members"] for row in rows], float)
+    slopes = {name: slope(sizes, np.array([row[name] for row in rows]), 0) for name in rows[0] if name in BY_NAME}
+    print(json.dumps({"name": "audit_dose", "slopes": slopes, "copies": copies}))
+    if arguments.plot:
+        draw(rows, copies, arguments.plot)
+    if arguments.out:
+        lines = [*rows, *copies, {"name": "audit_dose", "slopes": slopes}]
+        arguments.out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
