@@ -3,11 +3,10 @@
     python benchmarks/audit_dose.py RUN [--members 4,12,32] [--seeds 6] [--plot FILE] [--out FILE]
 
 RUN is a run folder whose ingest is done, with more than the largest number of members in train and test together (the
-demo's with ``ingest.phantom_cases=60`` and ``ingest.split`` to suit). For each number and seed a generator is trained on
-members drawn at random from train and test, with the config's own schedule; as many others are drawn. Attacks without
-shadows are run. The slope of the AUC against the logarithm of the number of members has a bootstrap interval over
-generators. Then copies of members are planted in held-out constructions at 1, 5 and 20 %: recall and false alarms of the
-search for copies. The last line is JSON.
+demo's, with more phantoms). For each number and seed a generator is trained on members drawn at random from train and
+test, with the config's own schedule; the rest are the others. Attacks without shadows are run. The slope of the AUC
+against the logarithm of the number of members has a bootstrap interval over generators. Then copies of persons are
+planted at 1, 5 and 20 %: recall and false alarms of the search for copies. The last line is JSON.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/audit_scale.py [--plot FILE]
 
 Ours: :func:`nearest_distances` on views both ways round. Theirs: ``NearestNeighbors`` (brute force, Euclidean), asked
-twice, once for each way. Same records, float32, in turn, several times; the ratio is of the medians. Peak memory is that
+twice, once for each way. Same records in turn, several times; the ratio is of the medians. Peak memory is that
 of the process, views included. ``--plot`` draws seconds and memory against the number of cases. The last line is JSON.
 """
 
