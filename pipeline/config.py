@@ -137,7 +137,9 @@ class TrainSection(Section):
     learning_rate_generator: PositiveFloat = Field(1e-4, description="Adam step size of the generator.")
     learning_rate_discriminator: PositiveFloat = Field(4e-4, description="Adam step size of the discriminator.")
     discriminator_channels: PositiveInt = Field(32, description="Discriminator channels in its first layer.")
-    discriminator_layers: PositiveInt = Field(3, description="Layers of each of the two discriminators.")
+    discriminator_layers: PositiveInt = Field(
+        3, description="Layers of each of the two discriminators that see the scan; that of its grain has one."
+    )
     feature_matching_weight: Annotated[float, Field(ge=0.0)] = Field(10.0, description="Weight of feature matching.")
     reconstruction_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="Weight of L1 to the real scan; 0 leaves it out."
@@ -200,7 +202,9 @@ class CurationSection(Section):
         "benchmarks/results).",
     )
     drop_near_duplicates: bool = Field(
-        True, description="Refuse candidates as like a person of train or val as constructed copies are."
+        True,
+        description="Refuse candidates as like a person of train or val as constructed copies are; only other "
+        "candidates replace them, so with one for each case there are fewer cases.",
     )
 
 

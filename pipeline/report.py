@@ -157,7 +157,14 @@ def _train(folder: Path, summary: Mapping[str, Any]) -> str:
 
 def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
     text = f"<p>{summary['cases']} synthetic cases with label maps.</p>"
-    if summary["refused"]:
+    n_worse = summary["refused"] - summary["near_duplicates"]
+    if summary["refused"] and not n_worse:
+        text = (
+            f"<p>{summary['cases']} synthetic cases with label maps; {summary['refused']} more were near-duplicates of "
+            "a real person, refused and not replaced "
+            f'(<a href="{FOLDERS["generate"]}/curation.tsv">curation.tsv</a>).</p>'
+        )
+    elif n_worse:
         text = (
             f"<p>{summary['cases']} synthetic cases with label maps, chosen out of "
             f"{summary['cases'] + summary['refused']} candidates; {summary['near_duplicates']} of those refused were "

@@ -123,3 +123,15 @@ def test_gradient_flows_through_every_policy(spatial: tuple[int, ...]) -> None:
     assert scan.grad.max() <= 1 + COLOUR_SHIFT
     n_kept = (scan.grad.sum(dim=1) > 0).sum()
     assert 0 < n_kept < scan[:, 0].numel()
+
+
+def test_colour_moves_voxels_of_the_brain_that_are_as_dark_as_outside() -> None:
+    augment = make(("colour",), 1, (8, 8))
+    scan = torch.full((1, 2, 8, 8), -1.0)
+    condition = torch.zeros(1, 3, 8, 8)
+    condition[:, 1, 2:6, 2:6], condition[:, 0] = 1.0, 1.0
+    condition[:, 0, 2:6, 2:6] = 0.0
+    changed, _ = augment(scan, condition)
+    # As its neighbours in the brain would: else what is real is told by what stays.
+    assert (changed[..., 2:6, 2:6] != -1.0).all()
+    assert (changed[..., 0] == -1.0).all()

@@ -208,3 +208,19 @@ def test_computing_blocks_again_gives_the_same_gradients(dimensions: int, spatia
         gradients.append([parameter.grad for parameter in generator.parameters()])
     for kept, again in zip(*gradients, strict=True):
         assert torch.equal(kept, again)
+
+
+def test_half_precision_does_not_round_the_scan() -> None:
+    config = GeneratorConfig(
+        dimensions=2, n_classes=7, n_modalities=4, channels=8, levels=2, style_size=4, context_slices=1
+    )
+    torch.manual_seed(0)
+    generator = Generator(config)
+    condition = torch.zeros(1, config.condition_channels, 32, 32)
+    condition[:, 8] = 1.0
+    noise = [torch.randn(1, 1, *shape) for shape in generator.noise_shapes((32, 32))]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        scan = generator(condition, torch.randn(1, 4), noise)
+    assert scan.dtype == torch.float32
+    # In bfloat16 there would be no more than a few hundred values.
+    assert len(scan.unique()) > 2000

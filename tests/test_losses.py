@@ -33,11 +33,11 @@ def test_hinge_of_the_discriminator_is_zero_and_flat_beyond_the_margin() -> None
 def test_hinge_of_the_generator_is_linear_and_never_saturates() -> None:
     fake = judgement([[9.0], [-30.0, 10.0]], [[9.0], [4.0]])
     fake[0][-1].requires_grad_()
-    loss = generator_hinge(fake)
-    # First scale: -(-30 + 10) / 2 = 10; second: -4; mean 3.
-    assert loss.item() == pytest.approx(3.0)
+    loss = generator_hinge(fake, (0.5, 0.25))
+    # First: -(-30 + 10) / 2 = 10, half of it; second: -4, a quarter of it.
+    assert loss.item() == pytest.approx(4.0)
     loss.backward()
-    # -1 / 2 positions / 2 scales at each logit, however sure the discriminator is.
+    # -1 / 2 positions * .5 at each logit, however sure the discriminator is.
     assert fake[0][-1].grad is not None
     assert fake[0][-1].grad.tolist() == [-0.25, -0.25]
 

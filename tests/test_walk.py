@@ -57,7 +57,23 @@ def test_tumors_apart_travel_whole_and_grow_between() -> None:
     radius = (len(middle) * 3 / (4 * np.pi)) ** (1 / 3)
     assert radius == pytest.approx(3, abs=0.5)
     np.testing.assert_array_equal((tissue == 2) | (tumor > 0), brain > 0)
+
+
+def test_what_one_end_has_not_shrinks_towards_it() -> None:
+    brain = 2 * _ball((16, 16, 16), 14)
+    oedema, with_core = 2 * _ball((16, 16, 16), 6), 2 * _ball((16, 16, 16), 6)
+    with_core[_ball((16, 16, 16), 3) > 0] = 1
+    for first, second, value in ((np.zeros_like(oedema), oedema, 2), (oedema, with_core, 1)):
+        ends = [read_shape(SCHEME.combine(brain, tumor), SCHEME) for tumor in (first, second)]
+        counts = []
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            _, tumor = SCHEME.split(mix_shapes(*ends, share, SCHEME))
+            counts.append(int((tumor == value).sum()))
+        assert counts == sorted(counts)
+        assert counts[0] == 0
+        assert 0 < counts[3] < counts[4] == (second == value).sum()
     assert read_shape(brain, SCHEME).centre is None
+    np.testing.assert_array_equal(mix_shapes(*[read_shape(brain, SCHEME)] * 2, 0.5, SCHEME), brain)
 
 
 def test_even_steps_count_one_and_a_single_jump_counts_all() -> None:

@@ -54,22 +54,28 @@ def mix_styles(first: Tensor, second: Tensor, share: float) -> Tensor:
     return mixed
 
 
+Distance = NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Shape:
     """A label map as distances that can be mixed; see :func:`read_shape`.
 
     Parameters
     ----------
-    tissues, tumor : ndarray, (classes, x, y, z), float32
-        Signed distances to the border of each tissue, what lies outside first, and of each class of tumour, what is
-        none first.
+    tissues, tumor : sequence of ndarray, (x, y, z), float32, or None
+        Signed distances to the border of the brain and of each tissue, of the whole tumour and of each of its classes;
+        none of what is not there.
     centre : ndarray, (3,), float64, or None
         Of the tumour, in voxels; none if there is no tumour.
+    size : tuple of int
+        Of the map.
     """
 
-    tissues: NDArray[np.float32]
-    tumor: NDArray[np.float32]
+    tissues: Sequence[Distance | None]
+    tumor: Sequence[Distance | None]
     centre: NDArray[np.float64] | None
+    size: tuple[int, ...]
 
 
 def read_shape(condition: UInt8Array, scheme: LabelScheme) -> Shape:
@@ -77,19 +83,21 @@ def read_shape(condition: UInt8Array, scheme: LabelScheme) -> Shape:
     tissue_map, tumor_map = scheme.split(condition)
     n_tissues = scheme.n_condition_classes - len(scheme.tumor)
     # No tissue claims the place of the tumour: the nearest one fills it when the tumour moves on.
-    tissues = [condition == 0, *(tissue_map == value for value in range(1, n_tissues))]
-    classes = [tumor_map == value for value in range(1 + len(scheme.tumor))]
+    tissues = [condition > 0, *(tissue_map == value for value in range(1, n_tissues))]
+    classes = [tumor_map > 0, *(tumor_map == value for value in range(1, 1 + len(scheme.tumor)))]
     return Shape(
-        np.stack([_signed_distance(mask) for mask in tissues]),
-        np.stack([_signed_distance(mask) for mask in classes]),
+        [_signed_distance(mask) for mask in tissues],
+        [_signed_distance(mask) for mask in classes],
         np.argwhere(tumor_map > 0).mean(axis=0) if tumor_map.any() else None,
+        condition.shape,
     )
 
 
 def mix_shapes(first: Shape, second: Shape, share: float, scheme: LabelScheme) -> UInt8Array:
     """Return the label map at a share of the way: tissue and tumour each mixed, the tumour moved on the line between.
 
-    Mixed where they stand, tumours that lie apart would crumble half way.
+    Mixed where they stand, tumours that lie apart would crumble half way. What only one end has shrinks towards the
+    other.
 
     Parameters
     ----------
@@ -103,25 +111,47 @@ def mix_shapes(first: Shape, second: Shape, share: float, scheme: LabelScheme) -
     ndarray, (x, y, z), uint8
         Tissue and tumour joined.
     """
-    tissues = (1 - share) * first.tissues + share * second.tissues
-    # Brain or not is a question of its own: under a tumour at the brain's edge the outside is nearer than any tissue.
-    tissue_map = np.where(tissues[0] > 0, 0, 1 + np.argmax(tissues[1:], axis=0)).astype(np.uint8)
+    tissue_map = _choose(first.tissues, second.tissues, share, first.size)
     tumor = [first.tumor, second.tumor]
     if first.centre is not None and second.centre is not None:
         way = second.centre - first.centre
         tumor = [_moved(first.tumor, share * way), _moved(second.tumor, (share - 1) * way)]
-    tumor_map = np.argmax((1 - share) * tumor[0] + share * tumor[1], axis=0).astype(np.uint8)
+    tumor_map = _choose(tumor[0], tumor[1], share, first.size)
     return scheme.combine(tissue_map, np.where(tissue_map > 0, tumor_map, 0).astype(np.uint8))
 
 
-def _moved(distances: NDArray[np.float32], way: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.stack([ndimage.shift(one, way, order=1, mode="nearest") for one in distances])
+def _choose(
+    first: Sequence[Distance | None], second: Sequence[Distance | None], share: float, size: tuple[int, ...]
+) -> UInt8Array:
+    """Return the class of each voxel within the whole, 0 outside it; the whole comes first in both."""
+    whole, *parts = (_mixed(one, other, share) for one, other in zip(first, second, strict=True))
+    if whole is None:
+        return np.zeros(size, np.uint8)
+    nowhere = np.full(size, -np.inf, np.float32)
+    nearest = np.argmax([nowhere if part is None else part for part in parts], axis=0)
+    return np.where(whole > 0, 1 + nearest, 0).astype(np.uint8)
 
 
-def _signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the distance to a mask's border in voxels: above 0 inside; a class that is nowhere is far from all."""
+def _mixed(first: Distance | None, second: Distance | None, share: float) -> Distance | None:
+    """Return the distance at a share of the way; what one end has not is at that end shrunk to nothing."""
+    if first is None and second is None:
+        return None
+    if first is None or second is None:
+        there, missing = (second, 1 - share) if first is None else (first, share)
+        return None if there is None else there - np.float32(missing * (there.max() + 1))
+    return (1 - share) * first + share * second
+
+
+def _moved(distances: Sequence[Distance | None], way: NDArray[np.float64]) -> list[Distance | None]:
+    return [None if one is None else ndimage.shift(one, way, order=1, mode="nearest") for one in distances]
+
+
+def _signed_distance(mask: NDArray[np.bool_]) -> Distance | None:
+    """Return the distance to a mask's border in voxels, above 0 inside; none if there is nothing."""
     if not mask.any():
-        return np.full(mask.shape, -float(sum(mask.shape)), np.float32)
+        return None
+    if mask.all():
+        return np.full(mask.shape, float(sum(mask.shape)), np.float32)
     inside = ndimage.distance_transform_edt(mask)
     outside = ndimage.distance_transform_edt(~mask)
     return np.asarray(inside - outside, np.float32)

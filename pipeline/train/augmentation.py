@@ -56,7 +56,8 @@ class DiffAugment:
     def __call__(self, scan: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Augment scans in [-1, 1] with their conditions; shapes stay."""
         if self._colour:
-            outside = scan <= -1.0
+            # By the label map: a real scan has voxels at -1 within the brain too, and they would stay where they are.
+            outside = condition[:, :1] >= 1.0
             changed = ((scan + 1.0) * self._contrast - 1.0) + self._brightness
             scan = torch.where(outside, scan, changed)
         if self._shifts is not None:

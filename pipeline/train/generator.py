@@ -114,7 +114,9 @@ class Generator(nn.Module):
                 features = checkpoint(block, features, pyramid[level], style, field, use_reentrant=False)
             else:
                 features = block(features, pyramid[level], style, field)
-        image = torch.tanh(self.head(F.leaky_relu(features, 0.2)))
+        # In full precision: the steps of half precision are as large as the grain of a scan.
+        with torch.autocast(features.device.type, enabled=False):
+            image = torch.tanh(self.head(F.leaky_relu(features.float(), 0.2)))
         brain = 1.0 - self.centre_classes(condition)[:, :1]
         result: Tensor = image * brain - (1.0 - brain)
         return result

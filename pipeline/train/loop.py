@@ -20,7 +20,7 @@ from pipeline.seeds import derive_seed, numpy_stream, torch_stream
 from pipeline.train.augmentation import DiffAugment
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import Batch, Sampler, style_codes
-from pipeline.train.discriminator import Discriminator
+from pipeline.train.discriminator import WEIGHTS, Discriminator
 from pipeline.train.generator import Generator, GeneratorConfig
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
 from pipeline.train.perceptual import PerceptualLoss
@@ -221,7 +221,7 @@ class _Players:
         with torch.no_grad():
             real_judged = self._judge(real_seen, classes_seen)
         fake_judged = self._judge(augment(fake, classes)[0], classes_seen)
-        loss_adversarial = generator_hinge(fake_judged)
+        loss_adversarial = generator_hinge(fake_judged, WEIGHTS)
         loss_matching = feature_matching(real_judged, fake_judged)
         loss_generator = loss_adversarial + plan.config.feature_matching_weight * loss_matching
         loss_reconstruction = (fake - real).abs().mean()

@@ -9,6 +9,8 @@ Lim and Ye 2017, "Geometric GAN", arXiv:1705.02894 (hinge). Wang et al. 2018, do
 matching).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,9 +24,9 @@ def discriminator_hinge(real: Judgement, fake: Judgement) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def generator_hinge(fake: Judgement) -> Tensor:
-    """Return mean over scales of -D(fake)."""
-    return torch.stack([-f[-1].mean() for f in fake]).mean()
+def generator_hinge(fake: Judgement, weights: Sequence[float]) -> Tensor:
+    """Return the weighted sum over discriminators of -D(fake)."""
+    return torch.stack([-weight * one[-1].mean() for one, weight in zip(fake, weights, strict=True)]).sum()
 
 
 def feature_matching(real: Judgement, fake: Judgement) -> Tensor:
