@@ -19,7 +19,7 @@ import torch
 from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import ComputeSection, TrainSection
 from pipeline.labels import MODALITIES, LabelScheme
-from pipeline.train.discriminator import Discriminator
+from pipeline.train.discriminator import WEIGHTS, Discriminator
 from pipeline.train.generator import Generator
 from pipeline.train.loop import TrainingPlan, draw_inputs, train_generator
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
@@ -86,7 +86,7 @@ def bare(cohort: Cohort) -> float:
         with torch.no_grad():
             real_judged = judge(real, classes)
         fake_judged = judge(fake, classes)
-        loss = generator_hinge(fake_judged) + 10.0 * feature_matching(real_judged, fake_judged)
+        loss = generator_hinge(fake_judged, WEIGHTS) + 10.0 * feature_matching(real_judged, fake_judged)
         players[0].zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         players[0].step()

@@ -134,11 +134,10 @@ def _choose(
 
 def _mixed(first: Distance | None, second: Distance | None, share: float) -> Distance | None:
     """Return the distance at a share of the way; what one end has not is at that end shrunk to nothing."""
-    if first is None and second is None:
-        return None
-    if first is None or second is None:
-        there, missing = (second, 1 - share) if first is None else (first, share)
-        return None if there is None else there - np.float32(missing * (there.max() + 1))
+    if first is None:
+        return None if second is None else second - np.float32((1 - share) * (second.max() + 1))
+    if second is None:
+        return first - np.float32(share * (first.max() + 1))
     return (1 - share) * first + share * second
 
 

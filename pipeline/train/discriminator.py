@@ -75,10 +75,11 @@ class Discriminator(nn.Module):
             are logits only.
         """
         grain = self.grain(torch.cat([self.detail(scan, condition), condition], dim=1))
+        joined = torch.cat([scan, condition], dim=1)
         results = []
         for discriminator in self.scales:
-            results.append(discriminator(torch.cat([scan, condition], dim=1)))
-            scan, condition = self.pool(scan, 2), self.pool(condition, 2)
+            results.append(discriminator(joined))
+            joined = self.pool(joined, 2)
         return [*results, grain[-1:]]
 
     def detail(self, scan: Tensor, condition: Tensor) -> Tensor:
@@ -89,4 +90,4 @@ class Discriminator(nn.Module):
         smooth = self.pool(scan, DETAIL_WINDOW, 1, DETAIL_WINDOW // 2, count_include_pad=False)
         inside = condition[:, 1:].sum(dim=1, keepdim=True) > 0
         detail = (DETAIL_GAIN * (scan - smooth)).clamp(-DETAIL_LIMIT, DETAIL_LIMIT)
-        return torch.where(inside, detail, torch.zeros_like(detail))
+        return torch.where(inside, detail, 0.0)

@@ -19,7 +19,7 @@ Judgement = list[list[Tensor]]
 
 
 def discriminator_hinge(real: Judgement, fake: Judgement) -> Tensor:
-    """Return mean over scales of relu(1 - D(real)) + relu(1 + D(fake))."""
+    """Return mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake))."""
     terms = [F.relu(1.0 - r[-1]).mean() + F.relu(1.0 + f[-1]).mean() for r, f in zip(real, fake, strict=True)]
     return torch.stack(terms).mean()
 
@@ -30,7 +30,7 @@ def generator_hinge(fake: Judgement, weights: Sequence[float]) -> Tensor:
 
 
 def feature_matching(real: Judgement, fake: Judgement) -> Tensor:
-    """Return the mean L1 distance of features over layers and scales, logits left out; no gradient to ``real``."""
+    """Return the mean L1 distance of features over layers and discriminators but logits; no gradient to ``real``."""
     terms = [
         F.l1_loss(fake_layer, real_layer.detach())
         for real_scale, fake_scale in zip(real, fake, strict=True)
