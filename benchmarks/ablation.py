@@ -23,7 +23,8 @@ from pipeline.config import RunConfig, load_config
 from pipeline.generate.judge import Judge, train_judge
 from pipeline.generate.measures import look_at, mean_dice, measure_draws, measure_realism
 from pipeline.generate.synthesis import generate_cohort
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
 # As many as a judge of phantoms needs until its Dice on val no longer rises: a poor one tells arms apart poorly.

@@ -30,7 +30,8 @@ from pipeline.generate.synthesis import generate_cohort
 from pipeline.near_duplicates import copy_threshold
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.statistics import auc
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
 SHARES = (0.01, 0.05, 0.2)

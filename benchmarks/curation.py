@@ -29,7 +29,8 @@ from pipeline.generate.measures import look_at, mean_dice, measure_realism
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.statistics import auc
 from pipeline.train.generator import Generator
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
 JUDGE_STEPS = 1200

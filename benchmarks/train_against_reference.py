@@ -37,7 +37,8 @@ from pipeline.generate.realism import kernel_distance, standardise
 from pipeline.generate.sampling import render_volume
 from pipeline.runner import run_stages
 from pipeline.train.data import one_hot
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
 CHANNELS, LEVELS, BATCH, D_CHANNELS, D_LAYERS = 24, 3, 8, 24, 2

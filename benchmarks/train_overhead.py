@@ -21,8 +21,10 @@ from pipeline.config import ComputeSection, TrainSection
 from pipeline.labels import MODALITIES, LabelScheme
 from pipeline.train.discriminator import WEIGHTS, Discriminator
 from pipeline.train.generator import Generator
-from pipeline.train.loop import TrainingPlan, draw_inputs, train_generator
+from pipeline.train.loop import train_generator
 from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
+from pipeline.train.plan import TrainingPlan
+from pipeline.train.players import draw_inputs
 from pipeline.volumes import Grid
 
 SHAPE, SPACING_MM = (96, 112, 96), 2.0

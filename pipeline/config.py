@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline.config_privacy import list_conflicts
 from pipeline.config_problems import describe_problem
 from pipeline.errors import ConfigError
 
@@ -116,6 +117,19 @@ class IngestSection(Section):
         return self
 
 
+class PrivacySection(Section):
+    """Differential privacy of the generator, patient by patient (`dp` extra); see docs/differential-privacy.md."""
+
+    epsilon: PositiveFloat = Field(description="Bound of what one patient may change: odds by exp(epsilon) at most.")
+    delta: Annotated[float, Field(gt=0.0, lt=0.1)] | None = Field(
+        None, description="Probability that the bound does not hold; if not given, members to the power of -1.5."
+    )
+    clip_norm: PositiveFloat = Field(1.0, description="Norm to which each patient's gradient is clipped.")
+    patients_per_step: PositiveInt = Field(32, description="Patients that a discriminator step draws on average.")
+    discriminator_steps: PositiveInt = Field(5, description="Steps of the discriminator for one of the generator.")
+    label_maps: PositiveInt = Field(64, description="Label maps of nobody that the generator learns on.")
+
+
 class TrainSection(Section):
     """The conditional GAN."""
 
@@ -158,6 +172,7 @@ class TrainSection(Section):
     gradient_checkpointing: bool = Field(
         False, description="Compute the generator's blocks again instead of keeping them: less memory, more time."
     )
+    privacy: PrivacySection | None = Field(None, description="Train with differential privacy; null: without.")
     monitor_every: PositiveInt = Field(500, description="Steps between figures and sample grids on val patients.")
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
 
@@ -400,6 +415,12 @@ class RunConfig(Section):
                 f"{self.train.dimensions}D generator sees, got {in_network}"
             )
         self._check_network_sizes(in_network)
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_holds(self) -> Self:
+        if conflicts := list_conflicts(self):
+            raise ValueError("train.privacy: " + "\n".join(conflicts))
         return self
 
     def _check_network_sizes(self, in_network: tuple[int, ...]) -> None:

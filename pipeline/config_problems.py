@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -34,4 +34,7 @@ def _known_keys(location: Sequence[str], outermost: type[BaseModel]) -> list[str
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field else None
+        if get_args(model):
+            # A section that may be left out.
+            model = next((one for one in get_args(model) if hasattr(one, "model_fields")), None)
     return list(getattr(model, "model_fields", {}))

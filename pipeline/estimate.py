@@ -17,7 +17,8 @@ from pipeline.labels import LabelScheme
 from pipeline.layout import FOLDERS, STAGES, read_done
 from pipeline.runner import plan_stages, select_stages
 from pipeline.train.data import Batch
-from pipeline.train.loop import TrainingPlan, time_steps
+from pipeline.train.loop import time_steps
+from pipeline.train.plan import TrainingPlan
 
 SECONDS_PER_VOXEL_INGEST = 1.5e-5
 SEGMENTER_STEP_SHARE = 0.6

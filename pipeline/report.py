@@ -147,6 +147,11 @@ def _ingest(folder: Path, summary: Mapping[str, Any]) -> str:
 
 def _train(folder: Path, summary: Mapping[str, Any]) -> str:
     text = f"<p>{summary['steps']} steps on {summary['members']} persons.</p>"
+    if "epsilon" in summary:
+        text += (
+            f"<p>With differential privacy: epsilon {summary['epsilon']:.2f} at delta {summary['delta']:.1e}, patient "
+            f"by patient; noise {summary['noise_multiplier']:.2f} times the clipping norm.</p>"
+        )
     samples = sorted((folder / "samples").glob("*.png"))
     caption = (
         "Persons not trained on. Left: label map; then their real T1, T1 with contrast, T2, FLAIR; then the scans made "

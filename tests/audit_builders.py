@@ -16,7 +16,8 @@ from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, wri
 from pipeline.config import RunConfig, parse_config
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.labels import LabelScheme
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 from pipeline.volumes import Grid
 

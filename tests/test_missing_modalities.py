@@ -10,7 +10,7 @@ from conftest import TINY, rng, write_source, write_toy_cohort
 from ingest_builders import file_of, ingest, subject_of
 
 from pipeline.cohort import Cohort, open_cohort, read_tsv
-from pipeline.config import parse_config
+from pipeline.config import TrainSection, parse_config
 from pipeline.errors import CaseError, ConfigError, DataError
 from pipeline.generate.curation import find_near_duplicates
 from pipeline.ingest.discover import discover_nifti
@@ -19,8 +19,9 @@ from pipeline.ingest.manifest import load_manifest
 from pipeline.ingest.stage import name_missing
 from pipeline.layout import FOLDERS, STAGES, read_done
 from pipeline.runner import run_stages
-from pipeline.train.data import Batch, Sampler, style_codes
-from pipeline.train.loop import TrainingPlan, _make_fabric, _Players
+from pipeline.train.data import Batch, OpenCase, Sampler, style_codes
+from pipeline.train.plan import TrainingPlan
+from pipeline.train.players import OrdinaryGame
 
 N = 10
 
@@ -116,9 +117,14 @@ def cohort(tmp_path: Path) -> Cohort:
     return lack(made, 1, "t2", "flair")
 
 
+def sampler_of_second(cohort: Cohort) -> Sampler:
+    opened = [OpenCase.open(cohort.cases[1], cohort.modalities)]
+    return Sampler(opened, cohort.scheme, TrainSection(augmentation=()))
+
+
 def test_batches_say_what_is_there_and_styles_take_the_rest_for_the_mean(cohort: Cohort) -> None:
-    sampler = Sampler(cohort.cases[1:2], cohort.scheme, cohort.modalities, 2, 1, None)
-    batch = sampler.draw(3, rng(), flip=False)
+    sampler = sampler_of_second(cohort)
+    batch = sampler.draw(3, rng())
     assert batch.present.tolist() == [[True, True, False, False]] * 3
     assert (batch.scan[:, 2:] == -1).all()
     assert (batch.scan[:, :2] > -1).any()
@@ -130,14 +136,14 @@ def test_batches_say_what_is_there_and_styles_take_the_rest_for_the_mean(cohort:
 def test_what_is_drawn_in_a_missing_modality_changes_no_loss(cohort: Cohort) -> None:
     config = parse_config({**TINY, "train": {**TINY["train"], "reconstruction_weight": 1.0}}, "tests")
     plan = TrainingPlan(cohort.cases, cohort.scheme, cohort.modalities, config.train, config.compute, 1)
-    whole = Sampler(cohort.cases[1:2], cohort.scheme, cohort.modalities, 2, 1, None).draw(2, rng(), flip=False)
+    whole = sampler_of_second(cohort).draw(2, rng())
     seen = Batch(whole.condition, whole.scan, whole.style, torch.ones_like(whole.present))
 
     def losses(batch: Batch, shift: float) -> dict[str, float]:
-        players = _Players(plan, _make_fabric(config.compute))
+        players = OrdinaryGame(plan)
         with torch.no_grad():
             players.generator.head.bias[2:] += shift
-        return players.play(batch, 0)
+        return players.play_batch(batch, 0)
 
     assert losses(whole, 0.0) == losses(whole, 1.0)
     # The comparison would see it.

@@ -13,8 +13,9 @@ from pipeline.cohort import Cohort, digest_file, open_cohort
 from pipeline.config import RunConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.runner import fingerprint
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
 from pipeline.train.perceptual import PerceptualLoss
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import WEIGHTS_FILE
 
 MakeConfig = Callable[..., RunConfig]

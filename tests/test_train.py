@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from pipeline.cohort import Case, Cohort, digest_file, open_cohort
-from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.config import RunConfig, TrainSection, load_config, parse_config
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.train.data import Sampler, one_hot, one_hot_slices, read_scan
+from pipeline.train.data import OpenCase, Sampler, one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import train_generator
 from pipeline.train.monitor import HeldOutMonitor
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.style import PERSONS_PER_ENTRY
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
@@ -168,14 +170,18 @@ def test_the_averaged_generator_is_what_is_written(cohort: Cohort, tiny_config: 
     assert any(not torch.equal(current[key], seen[key]) for key in seen)
 
 
-def sampler_of(cohort: Cohort, dimensions: int = 2, patch: tuple[int, int, int] | None = None) -> Sampler:
-    return Sampler(cohort.split("train"), cohort.scheme, cohort.modalities, dimensions, 1, patch)
+def sampler_of(
+    cohort: Cohort, dimensions: Literal[2, 3] = 2, patch: tuple[int, int, int] | None = None, flips: bool = False
+) -> Sampler:
+    opened = [OpenCase.open(case, cohort.modalities) for case in cohort.split("train")]
+    section = TrainSection(dimensions=dimensions, patch_voxels=patch, augmentation=("flip",) if flips else ())
+    return Sampler(opened, cohort.scheme, section)
 
 
 def test_sampler_draws_every_case_and_half_of_the_slices_for_their_tumour(cohort: Cohort) -> None:
     cases = cohort.split("train")
     scans = [read_scan(case, cohort.modalities, (slice(None),) * 3) for case in cases]
-    batch = sampler_of(cohort).draw(300, np.random.default_rng(0), flip=False)
+    batch = sampler_of(cohort).draw(300, np.random.default_rng(0))
     owners = [
         next((i, z) for i, scan in enumerate(scans) for z in range(16) if np.array_equal(scan[..., z], drawn))
         for drawn in batch.scan.numpy()
@@ -203,7 +209,7 @@ def test_condition_holds_the_slice_in_the_middle_of_its_neighbours(cohort: Cohor
     case = cohort.split("train")[0]
     labels = case.condition(cohort.scheme)
     n = cohort.scheme.n_condition_classes
-    batch = sampler_of(cohort).draw(20, np.random.default_rng(0), flip=False)
+    batch = sampler_of(cohort).draw(20, np.random.default_rng(0))
     assert batch.condition.shape == (20, 3 * n, 24, 24)
     code = one_hot_slices(labels, n, 1)
     for z in range(14):
@@ -215,10 +221,10 @@ def test_condition_holds_the_slice_in_the_middle_of_its_neighbours(cohort: Cohor
 
 
 def test_flip_mirrors_scan_and_condition_of_about_half(cohort: Cohort) -> None:
-    sampler, n_mirrored = sampler_of(cohort), 0
+    sampler, flipping, n_mirrored = sampler_of(cohort), sampler_of(cohort, flips=True), 0
     for seed in range(40):
-        plain = sampler.draw(1, np.random.default_rng(seed), flip=False)
-        flipped = sampler.draw(1, np.random.default_rng(seed), flip=True)
+        plain = sampler.draw(1, np.random.default_rng(seed))
+        flipped = flipping.draw(1, np.random.default_rng(seed))
         mirrored = not torch.equal(plain.scan, flipped.scan)
         n_mirrored += mirrored
         assert torch.equal(flipped.scan, plain.scan.flip(2) if mirrored else plain.scan)
@@ -228,13 +234,13 @@ def test_flip_mirrors_scan_and_condition_of_about_half(cohort: Cohort) -> None:
 
 
 def test_patches_in_3d_lie_in_the_volume_and_show_scan_and_map_of_one_place(cohort: Cohort) -> None:
-    batch = sampler_of(cohort, 3, (8, 12, 6)).draw(12, np.random.default_rng(0), flip=True)
+    batch = sampler_of(cohort, 3, (8, 12, 6), flips=True).draw(12, np.random.default_rng(0))
     n = cohort.scheme.n_condition_classes
     assert batch.scan.shape == (12, 4, 8, 12, 6)
     assert batch.condition.shape == (12, n, 8, 12, 6)
     # Toy scans are above -1 within the brain and -1 outside, so that each shows where the other is.
     assert torch.equal((batch.scan > -1).any(dim=1), batch.condition[:, 0] == 0)
-    whole = sampler_of(cohort, 3).draw(1, np.random.default_rng(0), flip=False)
+    whole = sampler_of(cohort, 3).draw(1, np.random.default_rng(0))
     assert whole.scan.shape == (1, 4, 24, 24, 16)
 
 
@@ -415,8 +421,9 @@ def test_a_loaded_generator_renders_and_asks_for_no_gradient(straight: Path) -> 
 def test_a_batch_has_the_style_of_the_person_whose_scan_it_shows(cohort: Cohort) -> None:
     cases = cohort.split("train")
     styles = np.arange(len(cases) * 2, dtype=np.float32).reshape(-1, 2)
-    sampler = Sampler(cases, cohort.scheme, cohort.modalities, 2, 1, None, styles)
-    batch = sampler.draw(30, np.random.default_rng(0), flip=False)
+    opened = [OpenCase.open(case, cohort.modalities) for case in cases]
+    sampler = Sampler(opened, cohort.scheme, TrainSection(augmentation=()), styles)
+    batch = sampler.draw(30, np.random.default_rng(0))
     for scan, style in zip(batch.scan.numpy(), batch.style.numpy(), strict=True):
         case = cases[int(style[0]) // 2]
         volume = read_scan(case, cohort.modalities, (slice(None), slice(None), slice(None)))

@@ -22,10 +22,12 @@ from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Persons, Reference, Scores, Targets
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import RunConfig
+from pipeline.generate.public_labels import LABELS_FILE, public_labels
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.parallel import iterate_trainings, training_device
 from pipeline.seeds import derive_seed
-from pipeline.train.loop import TrainingPlan, train_generator
+from pipeline.train.loop import CHECKPOINTS, train_generator
+from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
 OF_FEW = "few"
@@ -158,7 +160,14 @@ def attack_one(task: ReferenceTask) -> Findings:
         compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
     seed = derive_seed(task.setting.seed, "reference", task.name)
     plan = TrainingPlan(
-        task.members, cohort.scheme, cohort.modalities, config.train, compute, seed, f"reference {task.name}"
+        task.members,
+        cohort.scheme,
+        cohort.modalities,
+        config.train,
+        compute,
+        seed,
+        f"reference {task.name}",
+        public_labels(config, compute, cohort, seed, folder / CHECKPOINTS / LABELS_FILE),
     )
     train_generator(plan, folder)
     synthetic_folder = folder / "synthetic"

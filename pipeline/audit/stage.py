@@ -1,6 +1,7 @@
 """Stage audit: attack the synthetic cohort and the generator, check the attacks by controls, decide."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -45,6 +46,7 @@ from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.checkpoint import load_checkpoint
 from pipeline.train.discriminator import Discriminator
 from pipeline.train.generator import Generator
+from pipeline.train.loop import MODEL_FILE
 from pipeline.train.weights import WEIGHTS_FILE, load_generator
 
 MEMORY_SHARE = 0.2
@@ -99,6 +101,7 @@ def run(context: StageContext) -> dict[str, Any]:
     pairs = context.out / "figures" / "nearest_pairs.png"
     save_pairs(asked.targets, asked.scan_is_member, release, synthetic, setting, pairs)
     content = _content(evidence, conclusions, policy, section, asked, context.seed)
+    content["privacy"] = json.loads((context.folder("train") / MODEL_FILE).read_text(encoding="utf-8")).get("privacy")
     content["bound_to"] = {
         "generator": digest_file(context.folder("train") / WEIGHTS_FILE),
         "synthetic": digest_of(digest_tree(context.folder("generate"))),
@@ -124,6 +127,7 @@ def _discriminator(context: StageContext, cohort: Cohort) -> Discriminator | Non
         cohort.scheme.n_condition_classes,
         config.discriminator_channels,
         config.discriminator_layers,
+        spectral=config.privacy is None,
     )
     if not load_checkpoint(context.folder("train") / "checkpoints", {"discriminator": discriminator}, {}):
         return None

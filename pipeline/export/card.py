@@ -17,6 +17,7 @@ from pipeline.config import ExportSection
 from pipeline.export.bids import IMAGE_TITLES, PUBLIC_COLUMNS
 from pipeline.export.gate import MEANINGS, GateDecision
 from pipeline.export.public_audit import Audit
+from pipeline.guarantee_text import describe_guarantee
 
 CC_BY_DEED = "https://creativecommons.org/licenses/by/4.0/"
 
@@ -152,9 +153,14 @@ def _privacy(audit: Audit, decision: GateDecision) -> str:
         f"unit is the patient. `audit.json` holds all figures.\n\n{_table(head, attacks)}\n"
         f"The same procedure on random halves of the cohort, each patient once in and once out:\n\n"
         f"{_table(paired_head, paired)}\n"
-        f"Controls: {_controls(audit)}. Near-copies of training patients: {_copies(audit)}.\n\n"
+        f"{_guarantee(audit)}Controls: {_controls(audit)}. Near-copies of training patients: {_copies(audit)}.\n\n"
         f"What the audit could not resolve, and its reasons:\n\n{_unresolved(audit)}"
     )
+
+
+def _guarantee(audit: Audit) -> str:
+    text = describe_guarantee(audit)
+    return f"{text}\n\n" if text else ""
 
 
 def _controls(audit: Audit) -> str:

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.cohort import INTENSITY_MAX, Case, Int16Array
+from pipeline.config import TrainSection
 from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.train.style import encode_styles, measure_style
 
 TUMOR_SHARE = 0.5
 
 Where = tuple[slice | int, ...]
+# Condition, scan, style code, and which modalities there are; see Batch.
+Sample = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -87,32 +90,26 @@ class Sampler:
 
     Parameters
     ----------
-    cases : sequence of Case
+    cases : sequence of OpenCase
     scheme : LabelScheme
-    modalities : sequence of str
-    dimensions : int
-        2: axial slices; 3: patches.
-    context_slices : int
-    patch_voxels : tuple of int or None
-        3D only; None takes whole volumes.
+    config : TrainSection
+        2D: axial slices with their context; 3D: patches, or whole volumes; mirrored if augmentation has `flip`.
     styles : ndarray, (cases, entries), float32, optional
         Style code of each case; none if not given.
     """
 
     def __init__(
         self,
-        cases: Sequence[Case],
+        cases: Sequence[OpenCase],
         scheme: LabelScheme,
-        modalities: Sequence[str],
-        dimensions: int,
-        context_slices: int,
-        patch_voxels: tuple[int, int, int] | None,
+        config: TrainSection,
         styles: NDArray[np.float32] | None = None,
     ) -> None:
         self._styles = np.zeros((len(cases), 0), np.float32) if styles is None else styles
-        self._cases = [OpenCase.open(case, modalities) for case in cases]
+        self._cases = cases
         self._scheme = scheme
-        self._dimensions, self._context, self._patch = dimensions, context_slices, patch_voxels
+        self._dimensions, self._context, self._patch = config.dimensions, config.context_slices, config.patch_voxels
+        self._flips = "flip" in config.augmentation
         self._brain_slices: list[NDArray[np.int64]] = []
         self._tumor_slices: list[NDArray[np.int64]] = []
         for case in self._cases:
@@ -121,30 +118,21 @@ class Sampler:
             self._brain_slices.append(np.flatnonzero(brain.any(axis=(0, 1))))
             self._tumor_slices.append(np.flatnonzero(tumor.any(axis=(0, 1))))
 
-    def draw(self, batch_size: int, stream: np.random.Generator, flip: bool) -> Batch:
-        """Draw a batch.
+    def draw(self, batch_size: int, stream: np.random.Generator) -> Batch:
+        """Draw a batch; each sample's case is drawn too."""
+        return _join([self._draw_one(int(stream.integers(len(self._cases))), stream) for _ in range(batch_size)])
 
-        Parameters
-        ----------
-        batch_size : int
-        stream : numpy.random.Generator
-        flip : bool
-            Mirror left and right in half of the samples.
-        """
-        conditions, scans, styles, present = [], [], [], []
-        for _ in range(batch_size):
-            index = int(stream.integers(len(self._cases)))
-            slices = self._tumor_slices if stream.random() < TUMOR_SHARE else self._brain_slices
-            centre = int(stream.choice(slices[index]))
-            condition, scan = self._cut(self._cases[index], centre, stream)
-            if flip and stream.random() < 0.5:
-                condition, scan = condition[:, ::-1], scan[:, ::-1]
-            conditions.append(np.ascontiguousarray(condition))
-            scans.append(np.ascontiguousarray(scan))
-            styles.append(self._styles[index])
-            present.append(self._cases[index].present)
-        stacked = (torch.from_numpy(np.stack(arrays)) for arrays in (conditions, scans, styles, present))
-        return Batch(*stacked)
+    def draw_from(self, indices: Sequence[int], stream: np.random.Generator) -> Batch:
+        """Draw one sample from each of these cases, at least one."""
+        return _join([self._draw_one(index, stream) for index in indices])
+
+    def _draw_one(self, index: int, stream: np.random.Generator) -> Sample:
+        slices = self._tumor_slices if stream.random() < TUMOR_SHARE else self._brain_slices
+        centre = int(stream.choice(slices[index]))
+        condition, scan = self._cut(self._cases[index], centre, stream)
+        if self._flips and stream.random() < 0.5:
+            condition, scan = condition[:, ::-1], scan[:, ::-1]
+        return condition, scan, self._styles[index], self._cases[index].present
 
     def _cut(
         self, case: OpenCase, centre: int, stream: np.random.Generator
@@ -168,6 +156,11 @@ class Sampler:
         labels = np.pad(labels, ((0, 0), (0, 0), (max(-first, 0), max(last - n_slices, 0))))
         code: NDArray[np.float32] = one_hot_slices(labels, self._scheme.n_condition_classes, self._context)[0]
         return code
+
+
+def _join(samples: Sequence[Sample]) -> Batch:
+    """Return samples as a batch."""
+    return Batch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)))
 
 
 def style_codes(cases: Sequence[Case], modalities: Sequence[str], n_most: int) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ WEIGHTS = (0.5, 0.5, 0.1)
 
 
 class Discriminator(nn.Module):
-    """Judge scans given their label maps; spectral norm throughout, no batch statistics anywhere.
+    """Judge scans given their label maps; no batch statistics anywhere.
 
     Parameters
     ----------
@@ -39,9 +39,19 @@ class Discriminator(nn.Module):
         In the first layer.
     n_layers : int
         Of the two that see the scan itself.
+    spectral : bool
+        Whether spectral norm binds every layer: always, but where gradients are taken sample by sample.
     """
 
-    def __init__(self, dimensions: int, n_modalities: int, n_classes: int, channels: int, n_layers: int) -> None:
+    def __init__(
+        self,
+        dimensions: int,
+        n_modalities: int,
+        n_classes: int,
+        channels: int,
+        n_layers: int,
+        spectral: bool = True,
+    ) -> None:
         super().__init__()
         self.pool = F.avg_pool2d if dimensions == 2 else F.avg_pool3d
         n_channels = n_modalities + n_classes
@@ -57,7 +67,7 @@ class Discriminator(nn.Module):
             norm=None,  # type: ignore[arg-type]  # MONAI's hint forbids what its code allows.
         )
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
+            if spectral and isinstance(module, nn.Conv2d | nn.Conv3d):
                 spectral_norm(module)
 
     def forward(self, scan: Tensor, condition: Tensor) -> list[list[Tensor]]:

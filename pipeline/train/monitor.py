@@ -15,7 +15,7 @@ from pipeline.seeds import torch_stream
 from pipeline.tracking import StageTracker
 from pipeline.train.data import one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
-from pipeline.train.loop import draw_inputs
+from pipeline.train.players import draw_inputs
 
 MAX_CASES = 4
 

@@ -1,0 +1,250 @@
+"""The game under differential privacy: the discriminator learns by DP-SGD, the generator from it and from nobody else.
+
+The unit is the patient. At each step of the discriminator every patient is drawn with the same probability (Poisson),
+and one who is drawn contributes one slice or patch, whose gradient is clipped before noise is added. The number of
+generated samples beside them is fixed, so that one patient more or less changes one clipped gradient and nothing else.
+The generator sees label maps of nobody and the discriminator's answer: what it learns is post-processing.
+
+Noise and the choice of patients come from a key that is made on the spot and stays among the checkpoints: whoever knew
+it could subtract the noise, so a seed in a config would be no privacy. The noise is PyTorch's, in floating point; the
+attack on that of Mironov 2012 is not guarded against.
+
+References
+----------
+Abadi et al. 2016, "Deep learning with differential privacy", doi:10.1145/2976749.2978318. Bie, Kamath, Zhang 2023,
+"Private GANs, revisited", arXiv:2302.02936 (many steps of the discriminator for one of the generator). Gopi, Lee,
+Wutschitz 2021, "Numerical composition of differential privacy", arXiv:2106.02848 (PRV accountant). Yousefpour et al.
+2021, "Opacus", arXiv:2109.12298.
+"""
+
+import secrets
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from opacus import GradSampleModule
+from opacus.accountants import PRVAccountant
+from opacus.accountants.utils import get_noise_multiplier
+from opacus.optimizers import DPOptimizer
+from torch import Tensor
+
+from pipeline.cohort import Case
+from pipeline.config import PrivacySection
+from pipeline.errors import ConfigError
+from pipeline.seeds import derive_seed, numpy_stream, torch_stream
+from pipeline.train.augmentation import DiffAugment
+from pipeline.train.data import Batch, OpenCase, Sampler
+from pipeline.train.discriminator import WEIGHTS
+from pipeline.train.losses import Judgement, generator_hinge
+from pipeline.train.plan import TrainingPlan
+from pipeline.train.players import Players, draw_inputs
+
+KEY_FILE = "noise.key"
+KEY_BITS = 256
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What a training promises, and how.
+
+    Parameters
+    ----------
+    epsilon, delta : float
+        One patient added or removed changes the odds of any generator by at most exp(epsilon), but for delta.
+    noise_multiplier : float
+        Standard deviation of the noise over the clipping norm.
+    sample_rate : float
+        Probability of each patient at a step.
+    n_steps : int
+        Of the discriminator.
+    clip_norm : float
+    n_patients : int
+    """
+
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    sample_rate: float
+    n_steps: int
+    clip_norm: float
+    n_patients: int
+
+    def to_json(self) -> dict[str, float | int | str]:
+        """Return the guarantee for a report or a card."""
+        return {**asdict(self), "unit": "patient", "accountant": "PRV"}
+
+
+@lru_cache(maxsize=8)
+def promise(config: PrivacySection, n_patients: int, n_generator_steps: int) -> Guarantee:
+    """Return what a training promises, with the least noise that keeps the promise.
+
+    Parameters
+    ----------
+    config : PrivacySection
+    n_patients : int
+    n_generator_steps : int
+
+    Raises
+    ------
+    ConfigError
+        If fewer patients are there than a step draws, or no noise keeps the promise.
+    """
+    if n_patients <= config.patients_per_step:
+        raise ConfigError(
+            f"train.privacy.patients_per_step: expected fewer than there are members, got {config.patients_per_step} "
+            f"of {n_patients}; draw fewer, or train on more persons"
+        )
+    delta = config.delta if config.delta is not None else float(n_patients**-1.5)
+    rate = config.patients_per_step / n_patients
+    n_steps = n_generator_steps * config.discriminator_steps
+    try:
+        with warnings.catch_warnings():
+            # The accountant frames its own domain by a coarser one, and warns where that is coarse.
+            warnings.simplefilter("ignore")
+            noise = get_noise_multiplier(
+                target_epsilon=config.epsilon, target_delta=delta, sample_rate=rate, steps=n_steps, accountant="prv"
+            )
+            accountant = PRVAccountant()
+            accountant.history = [(noise, rate, n_steps)]
+            epsilon = float(accountant.get_epsilon(delta=delta))
+    except ValueError as error:
+        raise ConfigError(
+            f"train.privacy.epsilon: no noise keeps {config.epsilon:g} over {n_steps} steps; expected a larger one, or "
+            "fewer steps"
+        ) from error
+    return Guarantee(epsilon, delta, float(noise), rate, n_steps, config.clip_norm, n_patients)
+
+
+def read_noise_key(folder: Path) -> int:
+    """Return the key of noise and of the choice of patients, made on first use; only the owner may read its file."""
+    path = folder / KEY_FILE
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / "writing.tmp"
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600)
+        temporary.write_text(f"{secrets.randbits(KEY_BITS):x}\n", encoding="ascii")
+        temporary.replace(path)
+    return int(path.read_text(encoding="ascii"), 16)
+
+
+def draw_patients(n: int, rate: float, stream: np.random.Generator) -> NDArray[np.int64]:
+    """Return the indices of the patients of a step: each is drawn with the same probability, apart from the others."""
+    return np.flatnonzero(stream.random(n) < rate)
+
+
+def hinge_by_sample(judged: Judgement, is_real: Tensor) -> Tensor:
+    """Return each sample's hinge loss: the mean over its patches and over discriminators; (N,)."""
+    sign = torch.where(is_real, -1.0, 1.0)
+    terms = []
+    for discriminator in judged:
+        logits = discriminator[-1]
+        terms.append(F.relu(1.0 + sign.reshape(-1, *[1] * (logits.ndim - 1)) * logits).flatten(1).mean(dim=1))
+    return torch.stack(terms).mean(dim=0)
+
+
+class PrivateGame(Players):
+    """See the module's docstring.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        With ``config.privacy`` and label maps of nobody.
+    key : int
+        See :func:`read_noise_key`.
+    """
+
+    def __init__(self, plan: TrainingPlan, key: int) -> None:
+        # Opacus has no gradients of single samples through spectral norm.
+        super().__init__(plan, spectral=False)
+        privacy = plan.config.privacy
+        if privacy is None or not plan.public:
+            raise ValueError("expected a plan with train.privacy and label maps of nobody")
+        self._privacy, self._key = privacy, key
+        self._guarantee = promise(privacy, plan.n_members, plan.config.steps)
+        self._scans = group_by_person(plan.cases)
+        self._real = Sampler([OpenCase.open(case, plan.modalities) for case in plan.cases], plan.scheme, plan.config)
+        self._labels = Sampler(plan.public, plan.scheme, plan.config)
+        self.discriminator.to(self.fabric.device)
+        self._judge = GradSampleModule(self.discriminator)
+        self._private_optimizer = DPOptimizer(
+            self.discriminator_optimizer,
+            noise_multiplier=self._guarantee.noise_multiplier,
+            max_grad_norm=privacy.clip_norm,
+            expected_batch_size=2 * privacy.patients_per_step,
+        )
+
+    def play(self, step: int) -> dict[str, float]:
+        """Do some steps of the discriminator, then one of the generator."""
+        n_turns = self._privacy.discriminator_steps
+        losses = [self._play_discriminator(step * n_turns + turn) for turn in range(n_turns)]
+        loss_adversarial = self._play_generator(step)
+        self.average(step)
+        return {"loss/discriminator": sum(losses) / n_turns, "loss/adversarial": loss_adversarial}
+
+    def _play_discriminator(self, turn: int) -> float:
+        """Do one step on the patients drawn, if any, and on as many generated samples as are drawn on average."""
+        plan, device = self.plan, self.fabric.device
+        scan, classes = self._generate(self._privacy.patients_per_step, "turn", turn)
+        stream = numpy_stream(self._key, "patients", turn)
+        drawn = draw_patients(len(self._scans), self._guarantee.sample_rate, stream)
+        n_real = len(drawn)
+        if n_real:
+            cases = [int(stream.choice(self._scans[person])) for person in drawn]
+            condition, real = self.to_device(self._real.draw_from(cases, stream))
+            scan = torch.cat([real, scan.detach()])
+            classes = torch.cat([self.generator.centre_classes(condition), classes])
+        spatial = tuple(scan.shape[2:])
+        augment_stream = torch_stream(self._key, "augment", turn)
+        augment = DiffAugment(plan.config.augmentation, len(scan), spatial, augment_stream, device)
+        scan, classes = augment(scan.detach(), classes)
+        is_real = torch.arange(len(scan), device=device) < n_real
+        loss = hinge_by_sample(self._judge(scan, classes), is_real).mean()
+        self._private_optimizer.zero_grad(set_to_none=True)
+        with warnings.catch_warnings():
+            # A discriminator's input asks for no gradient: nothing to warn of.
+            warnings.filterwarnings("ignore", "Full backward hook is firing")
+            torch.autograd.backward(loss)
+        self._private_optimizer.generator = torch.Generator(device).manual_seed(derive_seed(self._key, "noise", turn))
+        self._private_optimizer.step()
+        return float(loss.detach())
+
+    def _play_generator(self, step: int) -> float:
+        """Do one step on label maps of nobody; gradients of single samples are not needed."""
+        self._judge.disable_hooks()
+        self.discriminator.requires_grad_(False)
+        scan, classes = self._generate(self.plan.config.batch_size, "step", step)
+        stream = torch_stream(self.plan.seed, "augment", step)
+        augment = DiffAugment(
+            self.plan.config.augmentation, len(scan), tuple(scan.shape[2:]), stream, self.fabric.device
+        )
+        loss = generator_hinge(self.discriminator(*augment(scan, classes)), WEIGHTS)
+        self.generator_step.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.generator_step.step()
+        self.discriminator.requires_grad_(True)
+        self._judge.enable_hooks()
+        return float(loss.detach())
+
+    def _generate(self, n: int, kind: str, number: int) -> tuple[Tensor, Tensor]:
+        """Draw n scans on label maps of nobody; return them and their classes."""
+        stream = numpy_stream(self.plan.seed, "batch", kind, number)
+        batch: Batch = self._labels.draw(n, stream)
+        condition, _ = self.to_device(batch)
+        torch_noise = torch_stream(self.plan.seed, "noise", kind, number)
+        style, noise = draw_inputs(self.generator, n, tuple(condition.shape[2:]), torch_noise, self.fabric.device)
+        return self.generate(condition, style, noise), self.generator.centre_classes(condition)
+
+
+def group_by_person(cases: Sequence[Case]) -> list[list[int]]:
+    """Return the indices of each person's cases."""
+    groups: dict[str, list[int]] = {}
+    for index, case in enumerate(cases):
+        groups.setdefault(case.person, []).append(index)
+    return list(groups.values())

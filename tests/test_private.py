@@ -1,0 +1,340 @@
+"""Differential privacy: the promise is the one accounted for, one patient moves one clipped gradient, nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import OVERRIDE_REASON, TINY, write_toy_cohort
+from numpy.typing import NDArray
+
+from pipeline.cohort import Cohort, digest_file, open_cohort
+from pipeline.config import PrivacySection, RunConfig, parse_config
+from pipeline.errors import ConfigError
+from pipeline.generate.public_labels import public_labels
+from pipeline.guarantee_text import describe_guarantee
+from pipeline.runner import run_stages
+from pipeline.train import loop, private
+from pipeline.train.data import one_hot_slices
+from pipeline.train.generator import Generator
+from pipeline.train.loop import guarantee_of, train_generator
+from pipeline.train.plan import TrainingPlan
+from pipeline.train.private import PrivateGame, draw_patients, group_by_person, promise, read_noise_key
+from pipeline.train.weights import WEIGHTS_FILE
+
+PRIVATE: dict[str, dict[str, Any]] = {
+    "ingest": {"missing_modalities": "quarantine"},
+    "train": {
+        "style": "random",
+        "feature_matching_weight": 0.0,
+        "privacy": {"epsilon": 8.0, "patients_per_step": 2, "discriminator_steps": 2, "label_maps": 3},
+    },
+    "generate": {"label_sources": {"atlas": 1.0}, "curation": {"drop_near_duplicates": False}},
+}
+KEY = 12345
+
+
+def private_config(**changes: dict[str, Any]) -> RunConfig:
+    content: dict[str, dict[str, Any]] = {name: dict(section) for name, section in TINY.items()}
+    for extra in (PRIVATE, changes):
+        for name, section in extra.items():
+            content.setdefault(name, {}).update(section)
+    return parse_config(content, "tests")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    return open_cohort(write_toy_cohort(tmp_path_factory.mktemp("private") / "cohort", {"train": 6, "val": 2}))
+
+
+@pytest.fixture(scope="module")
+def plan(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> TrainingPlan:
+    config = private_config()
+    labels = public_labels(config, config.compute, cohort, 1, tmp_path_factory.mktemp("labels") / "labels.npy")
+    members = cohort.split("train")
+    return TrainingPlan(members, cohort.scheme, cohort.modalities, config.train, config.compute, 1, public=labels)
+
+
+@pytest.mark.parametrize(("epsilon", "sigma"), [(1.0, 14.2), (5.0, 3.64), (10.0, 2.17)])
+def test_noise_is_what_the_prv_accountant_asks_for(epsilon: float, sigma: float) -> None:
+    section = PrivacySection(epsilon=epsilon, patients_per_step=32, discriminator_steps=5)
+    made = promise(section, 300, 375)
+    assert made.n_steps == 1875
+    assert made.delta == pytest.approx(300**-1.5)
+    # The search for the noise stops within .01 of epsilon.
+    assert made.noise_multiplier == pytest.approx(sigma, rel=0.015)
+    assert epsilon - 0.02 <= made.epsilon <= epsilon
+
+
+def test_more_steps_or_fewer_patients_ask_for_more_noise() -> None:
+    section = PrivacySection(epsilon=3.0, patients_per_step=8, delta=1e-4)
+    noise = promise(section, 100, 100).noise_multiplier
+    assert promise(section, 100, 400).noise_multiplier > 1.3 * noise
+    assert promise(section, 50, 100).noise_multiplier > 1.3 * noise
+
+
+def test_fewer_patients_than_a_step_draws_are_refused() -> None:
+    with pytest.raises(ConfigError, match="patients_per_step: expected fewer than there are members, got 32 of 20"):
+        promise(PrivacySection(epsilon=3.0), 20, 100)
+
+
+def test_patients_are_drawn_apart_from_each_other_with_the_same_probability() -> None:
+    drawn = np.zeros((4000, 6), bool)
+    for turn in range(4000):
+        drawn[turn, draw_patients(6, 0.3, np.random.default_rng(turn))] = True
+    # Binomial(4000, .3): SD of the share .0072.
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.3, atol=0.03)
+    # Poisson: numbers vary as those of six coins do, and pairs are not tied.
+    assert drawn.sum(axis=1).var() == pytest.approx(6 * 0.3 * 0.7, rel=0.15)
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(6)).max() < 0.06
+
+
+def test_several_scans_of_one_person_are_one_unit(cohort: Cohort) -> None:
+    first, second, third = cohort.split("train")[:3]
+    again = type(second)(**{**second.__dict__, "attributes": {**second.attributes, "person": first.person}})
+    assert group_by_person((first, third, again)) == [[0, 2], [1]]
+
+
+@pytest.fixture
+def unaugmented(plan: TrainingPlan) -> TrainingPlan:
+    section = plan.config.model_copy(update={"augmentation": ()})
+    return TrainingPlan(plan.cases, plan.scheme, plan.modalities, section, plan.compute, 1, public=plan.public)
+
+
+def summed_gradient(
+    plan: TrainingPlan, patients: list[int], monkeypatch: pytest.MonkeyPatch, gain: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the sum of clipped gradients, before noise, of a first step that draws these patients."""
+    game = PrivateGame(plan, KEY)
+    with torch.no_grad():
+        for parameter in game.discriminator.parameters():
+            parameter.mul_(gain)
+    monkeypatch.setattr(private, "draw_patients", lambda n, rate, stream: np.array(patients, np.int64))
+    game._play_discriminator(0)
+    summed = [parameter.summed_grad for parameter in game._private_optimizer.params]
+    return torch.cat([one.flatten() for one in summed]).double().numpy()
+
+
+def test_one_patient_more_moves_the_gradient_by_the_clipping_norm_at_most(
+    unaugmented: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a discriminator three times as strong its gradients are far beyond the norm, so that clipping must act."""
+    few = summed_gradient(unaugmented, [0, 1], monkeypatch, gain=3.0)
+    more = summed_gradient(unaugmented, [0, 1, 2], monkeypatch, gain=3.0)
+    moved = float(np.linalg.norm(more - few))
+    assert moved <= 1.0 + 1e-4
+    assert moved > 0.9
+    nobody = summed_gradient(unaugmented, [], monkeypatch, gain=3.0)
+    assert np.linalg.norm(few - nobody) <= 2.0 + 1e-4
+
+
+def test_noise_has_the_spread_that_was_promised(plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    game = PrivateGame(plan, KEY)
+    monkeypatch.setattr(private, "draw_patients", lambda n, rate, stream: np.array([], np.int64))
+    game._play_discriminator(0)
+    scale = 2 * plan.config.privacy.patients_per_step if plan.config.privacy else 0
+    noise = [
+        parameter.grad * scale - parameter.summed_grad.view_as(parameter)
+        for parameter in game._private_optimizer.params
+    ]
+    values = torch.cat([one.flatten() for one in noise])
+    sigma = guarantee_of(plan)["noise_multiplier"]
+    assert len(values) > 5000
+    assert float(values.std()) == pytest.approx(sigma, rel=0.05)
+    assert abs(float(values.mean())) < 5 * sigma / len(values) ** 0.5
+
+
+def test_the_generator_sees_label_maps_of_nobody_alone(
+    plan: TrainingPlan, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patched at the network: no condition that it is ever given is a slice of a patient's label map."""
+    seen: list[NDArray[np.float32]] = []
+    forward = Generator.forward
+
+    def watch(self: Generator, condition: torch.Tensor, style: torch.Tensor, noise: list[torch.Tensor]) -> torch.Tensor:
+        seen.extend(condition.numpy())
+        return forward(self, condition, style, noise)
+
+    monkeypatch.setattr(Generator, "forward", watch)
+    game = PrivateGame(plan, KEY)
+    for step in range(4):
+        game.play(step)
+    assert len(seen) >= 4 * 2
+    shown = {code.tobytes() for code in seen}
+
+    def codes_of(condition: NDArray[np.uint8]) -> set[bytes]:
+        padded = np.pad(condition, ((0, 0), (0, 0), (1, 1)))
+        codes = one_hot_slices(padded, cohort.scheme.n_condition_classes, 1)
+        return {np.ascontiguousarray(code[:, ::turn]).tobytes() for code in codes for turn in (1, -1)}
+
+    patients = [codes_of(case.condition(cohort.scheme)) for case in cohort.cases]
+    assert not shown & set().union(*patients)
+    public = [codes_of(cohort.scheme.combine(case.tissue_map, case.tumor_map)) for case in plan.public]
+    assert shown <= set().union(*public)
+
+
+def test_the_discriminators_answer_is_all_that_ties_generator_to_patients(
+    plan: TrainingPlan, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If its gradient is noise and nothing else, other patients train the same generator, to the byte."""
+    monkeypatch.setattr(private.DPOptimizer, "clip_and_accumulate", _forget)
+
+    def weights(cases: tuple[Any, ...]) -> list[torch.Tensor]:
+        game = PrivateGame(
+            TrainingPlan(cases, plan.scheme, plan.modalities, plan.config, plan.compute, 1, public=plan.public), KEY
+        )
+        for step in range(2):
+            game.play(step)
+        return [parameter.detach().clone() for parameter in game.generator.parameters()]
+
+    members = cohort.split("train")
+    ours, theirs = weights(members[:5]), weights(members[1:6])
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def _forget(optimizer: Any) -> None:
+    for parameter in optimizer.params:
+        parameter.summed_grad = torch.zeros_like(parameter)
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+class Killer:
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    def record_losses(self, step: int, losses: dict[str, float]) -> None:
+        """Look at nothing."""
+
+    def record_samples(self, step: int, generator: Generator) -> None:
+        if step == self._at:
+            raise KilledError
+
+
+def test_killed_and_resumed_ends_with_the_same_bytes_and_another_key_with_others(
+    plan: TrainingPlan, tmp_path: Path
+) -> None:
+    straight, killed, other = tmp_path / "straight", tmp_path / "killed", tmp_path / "other"
+    train_generator(plan, straight)
+    key = read_noise_key(straight / "checkpoints")
+    assert (straight / "checkpoints" / "noise.key").stat().st_mode & 0o077 == 0
+    (killed / "checkpoints").mkdir(parents=True)
+    (killed / "checkpoints" / "noise.key").write_text(f"{key:x}\n")
+    with pytest.raises(KilledError):
+        train_generator(plan, killed, Killer(3))
+    train_generator(plan, killed)
+    assert digest_file(killed / WEIGHTS_FILE) == digest_file(straight / WEIGHTS_FILE)
+    # Same seed, own key: whoever knows the config cannot make the noise again.
+    train_generator(plan, other)
+    assert read_noise_key(other / "checkpoints") != key
+    assert digest_file(other / WEIGHTS_FILE) != digest_file(straight / WEIGHTS_FILE)
+
+
+def test_both_players_learn_where_noise_is_small(plan: TrainingPlan) -> None:
+    """A discriminator that learned nothing by DP-SGD would leave its loss where it began."""
+    section = plan.config.model_copy(
+        update={
+            "privacy": PrivacySection(epsilon=500.0, patients_per_step=5, discriminator_steps=4, label_maps=3),
+            "learning_rate_discriminator": 2e-3,
+        }
+    )
+    game = PrivateGame(
+        TrainingPlan(plan.cases, plan.scheme, plan.modalities, section, plan.compute, 1, public=plan.public), KEY
+    )
+    losses = [game._play_discriminator(turn) for turn in range(60)]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+
+
+CONFLICTS: list[tuple[str, dict[str, Any], str]] = [
+    ("train", {"reconstruction_weight": 1.0}, "reconstruction_weight: expected 0, got 1: an L1"),
+    ("train", {"feature_matching_weight": 10.0}, "feature_matching_weight: expected 0, got 10: features of real"),
+    ("train", {"perceptual_weight": 1.0, "perceptual_weights": "w"}, "perceptual_weight: expected 0, got 1"),
+    ("train", {"style": "measured"}, "style: expected random, got measured: style codes are fitted"),
+    ("generate", {"label_sources": {"recombine": 0.2, "atlas": 0.8}}, "label_sources: expected {atlas: 1}, got"),
+    ("generate", {"balance": "like-source"}, "balance: expected uniform or table, got like-source: it copies"),
+    ("generate", {"balance": "fill-gaps"}, "balance: expected uniform or table, got fill-gaps"),
+    ("generate", {"strata": ["volume", "contrast"]}, "contrast_edges: expected two numbers, got none"),
+    ("generate", {"curation": {"candidates": 2, "drop_near_duplicates": False}}, "candidates: expected 1, got 2"),
+    ("generate", {"curation": {"candidates": 1}}, "drop_near_duplicates: expected false, got true: which"),
+    ("ingest", {"missing_modalities": "train"}, "missing_modalities: expected quarantine, got train"),
+    ("compute", {"precision": "bf16-mixed"}, "precision: expected 32-true, got bf16-mixed: gradients"),
+]
+
+
+@pytest.mark.parametrize(("section", "change", "message"), CONFLICTS)
+def test_what_would_break_the_promise_is_a_config_error_that_says_why(
+    section: str, change: dict[str, Any], message: str
+) -> None:
+    private_config()
+    with pytest.raises(ConfigError) as raised:
+        private_config(**{section: change})
+    assert message in str(raised.value)
+
+
+def test_all_conflicts_are_listed_at_once_and_keys_of_the_section_are_known() -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config({"train": {"privacy": {"epsilon": 5}}}, "tests")
+    assert str(raised.value).count("expected") >= 5
+    with pytest.raises(ConfigError, match="did you mean `clip_norm`"):
+        private_config(train={"privacy": {"epsilon": 5.0, "clipnorm": 1.0}})
+
+
+def test_without_the_extra_the_error_says_what_to_install(plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(loop.importlib, "import_module", missing)
+    with pytest.raises(ConfigError, match=r"pip install 'synthcohort\[dp\]'"):
+        guarantee_of(plan)
+
+
+def test_a_guarantee_is_put_beside_what_the_audit_could_have_shown() -> None:
+    guarantee = promise(PrivacySection(epsilon=2.0, patients_per_step=10), 100, 20).to_json()
+    attacks = [{"epsilon_resolvable": 3.1, "epsilon_lower": 0.4}, {"epsilon_resolvable": 2.9, "epsilon_lower": 0.0}]
+    text = describe_guarantee({"privacy": guarantee, "attacks": attacks})
+    assert "largest epsilon that this one could have shown is 3.1, and it shows 0.4" in text
+    assert "beyond" not in text
+    assert "something is wrong" not in text
+    attacks[0]["epsilon_lower"] = 2.6
+    assert "something is wrong" in describe_guarantee({"privacy": guarantee, "attacks": attacks})
+    attacks[:] = [{"epsilon_resolvable": 0.9, "epsilon_lower": 0.0}]
+    assert "beyond what so few patients resolve" in describe_guarantee({"privacy": guarantee, "attacks": attacks})
+    assert describe_guarantee({"privacy": None}) == ""
+
+
+@pytest.fixture(scope="module")
+def private_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    content: dict[str, dict[str, Any]] = {name: dict(section) for name, section in TINY.items()}
+    for name, section in PRIVATE.items():
+        content[name] = {**content[name], **section}
+    content["export"] = {"override_reason": OVERRIDE_REASON}
+    folder = tmp_path_factory.mktemp("private-run") / "run"
+    run_stages(parse_config(content, "tests"), folder)
+    yield folder
+
+
+def test_a_whole_run_tells_the_promise_in_model_audit_report_and_card(private_run: Path) -> None:
+    said = json.loads((private_run / "model" / "model.json").read_text())["privacy"]
+    assert said["epsilon"] <= 8.0
+    assert said["n_patients"] == 6
+    audit = json.loads((private_run / "audit" / "audit.json").read_text())
+    assert audit["privacy"] == said
+    sentence = f"epsilon {said['epsilon']:.2f} at delta {said['delta']:.1e}"
+    for page in (private_run / "report.html", private_run / "release" / "README.md"):
+        assert sentence in page.read_text(encoding="utf-8"), page.name
+    # Neither key nor discriminator leaves.
+    key = (private_run / "model" / "checkpoints" / "noise.key").read_text().strip()
+    released = [path for path in (private_run / "release").rglob("*") if path.is_file()]
+    assert released
+    assert not any(key.encode() in path.read_bytes() for path in released)
+
+
+def test_a_run_without_it_promises_nothing(finished_run: Path) -> None:
+    assert json.loads((finished_run / "model" / "model.json").read_text())["privacy"] is None
+    for page in (finished_run / "report.html", finished_run / "release" / "README.md"):
+        assert "differential privacy: epsilon" not in page.read_text(encoding="utf-8")
