@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.audit.attacks.registry import ATTACKS
 from pipeline.config import RunConfig, SegmenterSection
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
@@ -22,6 +23,8 @@ from pipeline.train.plan import TrainingPlan
 
 SECONDS_PER_VOXEL_INGEST = 1.5e-5
 SEGMENTER_STEP_SHARE = 0.6
+# A turn of the discriminator under differential privacy, in ordinary steps of a batch of that size.
+PRIVATE_TURN = 0.6
 BYTES_PER_VOXEL = 2
 
 
@@ -65,7 +68,7 @@ def _what(stage: str, config: RunConfig, n_cases: int) -> str:
         "ingest": f"{n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases of {n_candidates} candidates",
-        "audit": f"{config.audit.n_references} reference trainings of {config.train.steps} steps, twelve attacks",
+        "audit": f"{_audit_trainings(config)} more trainings of {config.train.steps} steps, {len(ATTACKS)} attacks",
         "evaluate": f"{len(segmenter.arms)} arms x {segmenter.n_seeds} seeds of {segmenter.steps} steps",
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
     }[stage]
@@ -75,7 +78,7 @@ def _estimate_seconds(
     config: RunConfig, n_cases: int, scheme: LabelScheme, modalities: tuple[str, ...]
 ) -> dict[str, float]:
     step_s = _time_training_step(config, scheme, modalities)
-    train_s = step_s * config.train.steps
+    train_s = step_s * config.train.steps * _turns(config)
     voxels = float(np.prod(config.ingest.size_voxels))
     workers = config.compute.workers or torch.get_num_threads()
 
@@ -91,10 +94,23 @@ def _estimate_seconds(
         "ingest": 10.0 + n_cases * voxels * SECONDS_PER_VOXEL_INGEST / workers,
         "train": train_s,
         "generate": candidates_s + chooses_s + segmenter_s(config.generate.judge),
-        "audit": config.audit.n_references * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
+        "audit": _audit_trainings(config) * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
         "evaluate": trainings * segmenter_s(config.evaluate),
         "export": config.generate.n_cases * voxels * 2e-7 + 2.0,
     }
+
+
+def _audit_trainings(config: RunConfig) -> int:
+    """Return how many generators the audit trains."""
+    return config.audit.n_references + (config.audit.overtrained_members > 0) + (config.audit.canaries > 0)
+
+
+def _turns(config: RunConfig) -> float:
+    """Return how many ordinary steps a step costs: under differential privacy the discriminator has many turns."""
+    privacy = config.train.privacy
+    if privacy is None:
+        return 1.0
+    return 0.5 + PRIVATE_TURN * privacy.discriminator_steps * privacy.patients_per_step / config.train.batch_size
 
 
 def _time_training_step(config: RunConfig, scheme: LabelScheme, modalities: tuple[str, ...]) -> float:

@@ -165,6 +165,50 @@ def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float) -> tupl
     return lower, _epsilon(len(member), len(member), 0, len(nonmember), alpha)
 
 
+def one_run_epsilon(n_canaries: int, n_guesses: int, n_correct: int, alpha: float, delta: float = 0.0) -> float:
+    """Return a lower bound of epsilon from guesses about who of some canaries was in, each by a coin of its own.
+
+    Of a mechanism with epsilon and delta, so many right guesses are at most as probable as that many heads of a coin
+    of weight exp(epsilon) / (1 + exp(epsilon)), but for a term in delta; the bound is the largest epsilon that this
+    rules out at level alpha.
+
+    Parameters
+    ----------
+    n_canaries, n_guesses, n_correct : int
+        Who guesses may abstain: guesses are at most as many as canaries.
+    alpha : float
+        One-sided.
+    delta : float
+
+    Returns
+    -------
+    float
+        >= 0.
+
+    References
+    ----------
+    Steinke, Nasr, Jagielski 2023, "Privacy auditing with one (1) training run", arXiv:2305.08846, theorem 5.2.
+    """
+
+    def probability(epsilon: float) -> float:
+        weight = 1.0 / (1.0 + np.exp(-epsilon))
+        tail = float(stats.binom.sf(n_correct - 1, n_guesses, weight))
+        below = np.arange(1, n_correct + 1)
+        sums = np.cumsum(stats.binom.pmf(n_correct - below, n_guesses, weight))
+        steepest = float(np.max(sums / below, initial=0.0))
+        return tail + steepest * delta * 2 * n_canaries
+
+    if probability(0.0) > alpha:
+        return 0.0
+    low, high = 0.0, 1.0
+    while probability(high) <= alpha and high < MAX_EPSILON:
+        low, high = high, 2 * high
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) <= alpha else (low, middle)
+    return low
+
+
 def permutation_aucs(
     member: Scores, nonmember: Scores, n_permutations: int, stream: np.random.Generator
 ) -> NDArray[np.float64]:
@@ -213,6 +257,7 @@ def smallest_detectable_auc(
 
 
 POWER_SIMULATIONS = 400
+MAX_EPSILON, BISECTIONS = 64.0, 40
 
 
 def _epsilon(n_true: int, n_members: int, n_false: int, n_nonmembers: int, alpha: float) -> float:

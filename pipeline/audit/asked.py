@@ -40,7 +40,7 @@ class Asked:
     def per_person(self, scores: Mapping[str, Scores]) -> dict[str, Scores]:
         """Return each person's score by each attack."""
         return {
-            name: by_person(values, self.targets.subjects, self.persons)
+            name: by_person(values, self.targets.subjects, self.persons, BY_NAME[name].takes_mean)
             for name, values in scores.items()
             if name in BY_NAME
         }

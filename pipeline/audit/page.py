@@ -36,6 +36,7 @@ def audit_section(folder: Path) -> str:
             _paired(audit),
             _copies(audit, folder),
             _exposed(audit, folder),
+            _canaries(audit),
             _controls(audit),
             _unresolved(audit),
         )
@@ -157,6 +158,19 @@ def _exposed(audit: Mapping[str, Any], folder: Path) -> str:
         "anew and audit again.</p>"
         f"{make_table(('person (pseudonym)', 'side', 'tumour, ml', 'attack', 'risk (interval)'), rows)}"
         f"{make_table(('attack', 'group', 'persons', 'mean risk (95% interval)'), groups)}"
+    )
+
+
+def _canaries(audit: Mapping[str, Any]) -> str:
+    found = audit.get("canaries")
+    if not found:
+        return ""
+    return (
+        "<h3>One more training, with invented persons</h3>"
+        f"<p>{found['n_canaries']} persons whom nobody scanned were put into one more training, or not, by a coin "
+        f"each. Of {found['n_guesses']} guesses about the coins {found['n_correct']} were right. So epsilon of this "
+        f"procedure is at least {found['epsilon_lower']:.2f}; so many guesses could have shown "
+        f"{found['epsilon_resolvable']:.2f} at most.</p>"
     )
 
 

@@ -20,6 +20,7 @@ from pipeline.audit.attacks.registry import (
     attack_release,
     attack_with_shadows,
 )
+from pipeline.audit.canaries import audit_by_canaries
 from pipeline.audit.conclusions import (
     Conclusions,
     Evidence,
@@ -91,6 +92,9 @@ def run(context: StageContext) -> dict[str, Any]:
         planted = [*evidence.planted, *_of_few(asked, few, of_few)]
         evidence = replace(evidence, planted=planted)
     conclusions = conclude(evidence, policy, section, context.seed)
+    canaries = audit_by_canaries(
+        cohort, generator, context.config, setting, policy.alpha.value, context.out / "canaries"
+    )
 
     controls = [*conclusions.negative, *conclusions.positive]
     _write_scores(context.out / "scores.csv", evidence, asked.persons)
@@ -101,6 +105,7 @@ def run(context: StageContext) -> dict[str, Any]:
     pairs = context.out / "figures" / "nearest_pairs.png"
     save_pairs(asked.targets, asked.scan_is_member, release, synthetic, setting, pairs)
     content = _content(evidence, conclusions, policy, section, asked, context.seed)
+    content["canaries"] = None if canaries is None else canaries.as_json()
     content["privacy"] = json.loads((context.folder("train") / MODEL_FILE).read_text(encoding="utf-8")).get("privacy")
     content["bound_to"] = {
         "generator": digest_file(context.folder("train") / WEIGHTS_FILE),

@@ -114,8 +114,8 @@ def unlabelled(cases: Sequence[Case]) -> tuple[Case, ...]:
     return tuple(replace(case, source=UNKNOWN, split=UNKNOWN, attributes={}) for case in cases)
 
 
-def by_person(scores: Scores, subjects: Sequence[str], persons: Persons) -> Scores:
-    """Return each person's score: that of the most telling of his scans.
+def by_person(scores: Scores, subjects: Sequence[str], persons: Persons, takes_mean: bool = False) -> Scores:
+    """Return each person's score: that of the most telling of his scans, or the mean of all.
 
     Parameters
     ----------
@@ -124,11 +124,13 @@ def by_person(scores: Scores, subjects: Sequence[str], persons: Persons) -> Scor
     subjects : sequence of str
         Of the scans.
     persons : sequence of tuple of Case
+    takes_mean : bool
 
     Returns
     -------
     ndarray, (..., persons), float64
     """
     place = {subject: index for index, subject in enumerate(subjects)}
-    found = [scores[..., [place[case.subject] for case in cases]].max(axis=-1) for cases in persons]
+    gather = np.mean if takes_mean else np.max
+    found = [gather(scores[..., [place[case.subject] for case in cases]], axis=-1) for cases in persons]
     return np.stack(found, axis=-1)

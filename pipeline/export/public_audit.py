@@ -33,6 +33,7 @@ PUBLIC_AUDIT: dict[str, Any] = {
     "controls": {"negative": CONTROL_KEYS, "positive": CONTROL_KEYS},
     "copies": {**COPIES_KEYS, "levels": dict.fromkeys(("scan", "tumor", "labels"), COPIES_KEYS)},
     "privacy": None,
+    "canaries": None,
     "power": None,
     "patients_needed": None,
     "bound_to": dict.fromkeys(("generator", "synthetic")),

@@ -1,12 +1,14 @@
 """Label maps of nobody, for a generator that trains under differential privacy and may see no patient's."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.cohort import Cohort
-from pipeline.config import ComputeSection, RunConfig
+from pipeline.config import ComputeSection, GenerateSection, RunConfig
 from pipeline.generate.cases import LabelTask, make_labels
+from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import make_plan
 from pipeline.parallel import iterate_cases
 from pipeline.progress import progress
@@ -47,19 +49,13 @@ def public_labels(
         return ()
     if not path.is_file():
         n = config.train.privacy.label_maps
-        section = config.generate.model_copy(
-            update={"n_cases": n, "label_sources": {"atlas": 1.0}, "balance": "uniform"}
-        )
-        # Others than those of the synthetic cohort.
-        seed = derive_seed(seed, "public")
-        asked = make_plan(section, cohort.scheme, (), numpy_stream(seed, "plan"))
-        grid = Grid(cohort.shape, cohort.spacing_mm)
-        tasks = [LabelTask(case, (), cohort.scheme, grid, section, seed) for case in asked]
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         written = np.lib.format.open_memmap(temporary, "w+", np.uint8, (n, 2, *cohort.shape))
         with progress("label maps", n) as task:
-            for index, labels in enumerate(iterate_cases(make_labels, tasks, compute)):
+            # Others than those of the synthetic cohort.
+            made = draw_atlas_labels(config.generate, compute, cohort, n, derive_seed(seed, "public"))
+            for index, labels in enumerate(made):
                 written[index] = labels.tissue_map, labels.tumor_map
                 task.advance()
         written.flush()
@@ -67,3 +63,31 @@ def public_labels(
         temporary.replace(path)
     maps = np.load(path, mmap_mode="r")
     return tuple(OpenCase((None,) * len(cohort.modalities), tissue, tumor) for tissue, tumor in maps)
+
+
+def draw_atlas_labels(
+    config: GenerateSection, compute: ComputeSection, cohort: Cohort, n: int, seed: int
+) -> Iterator[LabelMaps]:
+    """Draw label maps of nobody, by the strata of a plan, evenly.
+
+    Parameters
+    ----------
+    config : GenerateSection
+        Gives strata and their edges.
+    compute : ComputeSection
+    cohort : Cohort
+        Gives grid and scheme.
+    n : int
+    seed : int
+
+    Raises
+    ------
+    CaseError
+        If no attempt gave a label map for a case of the plan.
+    """
+    config = config.model_copy(update={"n_cases": n, "label_sources": {"atlas": 1.0}, "balance": "uniform"})
+    asked = make_plan(config, cohort.scheme, (), numpy_stream(seed, "plan"))
+    grid = Grid(cohort.shape, cohort.spacing_mm)
+    yield from iterate_cases(
+        make_labels, [LabelTask(case, (), cohort.scheme, grid, config, seed) for case in asked], compute
+    )

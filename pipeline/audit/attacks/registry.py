@@ -14,6 +14,7 @@ from pipeline.audit.attacks.discriminator import discriminator
 from pipeline.audit.attacks.likelihood_ratio import MIN_SHADOWS, likelihood_ratio
 from pipeline.audit.attacks.monte_carlo import monte_carlo
 from pipeline.audit.attacks.nearest_neighbour import nearest_neighbour
+from pipeline.audit.attacks.patient_set import patient_set
 from pipeline.audit.attacks.reconstruction import reconstruction
 from pipeline.audit.attacks.relative_likelihood import ERRORS, relative_likelihood
 from pipeline.audit.targets import Attack, Reference, Release, Scores, Shadows, Targets
@@ -35,6 +36,8 @@ class AttackKind:
         What the attacker does, in a line.
     run : callable
     needs_shadows : bool
+    takes_mean : bool
+        Whether a person's scans count together, by their mean; else the most telling one counts.
     """
 
     name: str
@@ -43,6 +46,7 @@ class AttackKind:
     story: str
     run: Attack
     needs_shadows: bool = False
+    takes_mean: bool = False
 
 
 ATTACKS = (
@@ -94,6 +98,14 @@ ATTACKS = (
         "dataset",
         "trains a classifier of released scans against people and asks it about the person",
         partial(classifier, level="texture"),
+    ),
+    AttackKind(
+        "patient-set",
+        "all records of a patient together",
+        "dataset",
+        "adds up what scans, texture, tumour and label map of the person each tell",
+        patient_set,
+        takes_mean=True,
     ),
     AttackKind(
         "likelihood-ratio-neighbour",
