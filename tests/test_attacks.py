@@ -15,6 +15,7 @@ from pipeline.audit.attacks.discriminator import discriminator
 from pipeline.audit.attacks.likelihood_ratio import likelihood_ratio
 from pipeline.audit.attacks.monte_carlo import monte_carlo
 from pipeline.audit.attacks.nearest_neighbour import distances, nearest_distances, nearest_neighbour
+from pipeline.audit.attacks.patient_set import patient_set
 from pipeline.audit.attacks.reconstruction import reconstruction
 from pipeline.audit.attacks.registry import ATTACKS, BY_NAME, ShadowFindings, attack_release
 from pipeline.audit.attacks.relative_likelihood import ERRORS, relative_likelihood
@@ -192,6 +193,34 @@ def test_every_attack_finds_a_memory_and_nothing_where_there_is_none() -> None:
         # The classifier sees what synthetic scans have in common, and a memory of many persons is nothing in common.
         if name != "classifier":
             assert np.mean(values[True]) > 0.58, name
+
+
+def test_all_records_together_tell_more_than_each_alone() -> None:
+    """Four levels, each of members and others half a deviation apart: the sum is one deviation apart."""
+    stream = rng(20)
+    n, levels = 4000, ("scan", "texture", "tumor", "labels")
+    inside = np.arange(n) < n // 2
+    places = {level: 50 - 0.5 * inside + stream.normal(size=n) for level in levels}
+    # Of unlike scale: no level may drown the others.
+    scale = dict(zip(levels, (1.0, 100.0, 0.01, 10.0), strict=True))
+    views = {
+        level: np.repeat((scale[level] * x)[:, None, None], 2, axis=1).astype(np.float32) for level, x in places.items()
+    }
+    targets = Targets(tuple(f"t{i}" for i in range(n)), views)
+    zero = {level: np.zeros((1, 1), np.float32) for level in levels}
+    others = Targets(("o",), {level: np.zeros((1, 2, 1), np.float32) + 1e3 * scale[level] for level in levels})
+    release = Release(zero, lambda asked: np.zeros(len(asked)))
+    scores = patient_set(targets, release, Reference(others, lambda asked: np.zeros(len(asked)), 1))
+    alone = nearest_neighbour(targets, release, Reference(others, lambda asked: np.zeros(len(asked)), 1), "tumor")
+    assert auc(alone[inside], alone[~inside]) == pytest.approx(norm.cdf(0.5 / np.sqrt(2)), abs=0.02)
+    assert auc(scores[inside], scores[~inside]) == pytest.approx(norm.cdf(1.0 / np.sqrt(2)), abs=0.02)
+
+
+def test_scans_of_one_person_that_count_together_are_averaged(cohort: Cohort) -> None:
+    a, b, c, d = cohort.cases[:4]
+    subjects = [case.subject for case in (a, b, c, d)]
+    found = by_person(np.array([1.0, 2.0, 3.0, 4.0]), subjects, [(a, d), (c, b)], takes_mean=True)
+    assert found.tolist() == [2.5, 2.5]
 
 
 def test_a_person_is_scored_by_the_most_telling_of_his_scans(cohort: Cohort) -> None:
