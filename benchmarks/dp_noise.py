@@ -1,0 +1,96 @@
+"""Does an audit see the noise of differential privacy? The same training with it and without, audited by one run.
+
+    python benchmarks/dp_noise.py RUN [--epsilon 1] [--steps 400] [--seeds 3] [--out FILE]
+
+RUN is a run folder whose ingest is done, of phantoms. A coin for each person of train and test decides who is trained on.
+The discriminator, which the promise covers too, and which remembers most, is asked about everybody; those with the highest
+logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A lower bound of epsilon
+above the promise says that noise is missing; with noise none may be. The last line is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.canaries import guess, toss
+from pipeline.audit.material import judge_targets
+from pipeline.audit.setting import Setting
+from pipeline.audit.targets import Targets
+from pipeline.cohort import Cohort, open_cohort
+from pipeline.config import ComputeSection, PrivacySection, RunConfig, TrainSection, load_config
+from pipeline.generate.public_labels import public_labels
+from pipeline.seeds import derive_seed
+from pipeline.statistics import auc
+from pipeline.train.plan import TrainingPlan
+from pipeline.train.private import PrivateGame
+
+CPU = ComputeSection(accelerator="cpu", workers=1)
+
+
+def audit(config: RunConfig, section: TrainSection, cohort: Cohort, seed: int, noisy: bool, folder: Path) -> Any:
+    """Train on persons whom coins put in; return the finding of one run and the AUC."""
+    persons = cohort.patients("train", "test")
+    is_in = toss(len(persons), seed)
+    members = tuple(case for case, inside in zip(persons, is_in, strict=True) if inside)
+    with_section = config.model_copy(update={"train": section})
+    labels = public_labels(with_section, CPU, cohort, seed, folder / "labels.npy")
+    plan = TrainingPlan(members, cohort.scheme, cohort.modalities, section, CPU, seed, public=labels)
+    game = PrivateGame(plan, derive_seed(seed, "key"))
+    if not noisy:
+        game._private_optimizer.noise_multiplier = 0.0
+    for step in range(section.steps):
+        game.play(step)
+    setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, seed)
+    discriminator = game.discriminator.eval().requires_grad_(False)
+    targets = Targets(tuple(case.subject for case in persons), {}, tuple(persons))
+    scores = judge_targets(targets, discriminator, setting)
+    found = guess(scores, is_in, 0.05, game._guarantee.delta)
+    return {
+        "seed": seed,
+        "noise": game._guarantee.noise_multiplier if noisy else 0.0,
+        "promised": game._guarantee.epsilon,
+        "auc": round(auc(scores[is_in], scores[~is_in]), 3),
+        **found.as_json(),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--epsilon", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config, cohort = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
+    privacy = PrivacySection(epsilon=arguments.epsilon, patients_per_step=8, discriminator_steps=4, label_maps=32)
+    section = config.train.model_copy(
+        update={"steps": arguments.steps, "privacy": privacy, "style": "random", "augmentation": ()}
+    )
+    rows = []
+    for seed in range(arguments.seeds):
+        for noisy in (False, True):
+            with tempfile.TemporaryDirectory(prefix="dp-noise-") as folder:
+                rows.append(audit(config, section, cohort, seed, noisy, Path(folder)))
+            print(json.dumps(rows[-1]), flush=True)
+    bounds = {noisy: [row["epsilon_lower"] for row in rows if (row["noise"] > 0) == noisy] for noisy in (False, True)}
+    summary = {
+        "name": "dp_noise",
+        "promised": arguments.epsilon,
+        "without_noise": [round(float(bound), 2) for bound in bounds[False]],
+        "with_noise": [round(float(bound), 2) for bound in bounds[True]],
+        "without_exceeds": int(np.sum(np.array(bounds[False]) > arguments.epsilon)),
+        "with_exceeds": int(np.sum(np.array(bounds[True]) > arguments.epsilon)),
+    }
+    print(json.dumps(summary))
+    if arguments.out:
+        arguments.out.write_text("".join(json.dumps(row) + "\n" for row in [*rows, summary]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
