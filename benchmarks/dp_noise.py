@@ -2,10 +2,10 @@
 
     python benchmarks/dp_noise.py RUN [--epsilon 1] [--steps 400] [--seeds 3] [--out FILE]
 
-RUN is a run folder whose ingest is done, of phantoms. A coin for each person of train and test decides who is trained on.
-The discriminator, which the promise covers too, and which remembers most, is asked about everybody; those with the highest
-logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A lower bound of epsilon
-above the promise says that noise is missing; with noise none may be. The last line is JSON.
+RUN is a run folder whose ingest is done, of phantoms. A coin for each person of train and test decides who is trained
+on. The discriminator, which the promise covers too, and which remembers most, is asked about everybody; those with the
+highest logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A lower bound of
+epsilon above the promise says that noise is missing; with noise none may be. The last line is JSON.
 """
 
 import argparse
@@ -31,7 +31,9 @@ from pipeline.train.private import PrivateGame
 CPU = ComputeSection(accelerator="cpu", workers=1)
 
 
-def audit(config: RunConfig, section: TrainSection, cohort: Cohort, seed: int, noisy: bool, folder: Path) -> Any:
+def audit(
+    config: RunConfig, section: TrainSection, cohort: Cohort, seed: int, noisy: bool, folder: Path
+) -> dict[str, Any]:
     """Train on persons whom coins put in; return the finding of one run and the AUC."""
     persons = cohort.patients("train", "test")
     is_in = toss(len(persons), seed)

@@ -52,7 +52,7 @@ def test_delta_lowers_the_bound_and_more_canaries_raise_it() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 def test_the_bound_holds_for_randomised_response_whose_epsilon_is_known(epsilon: float) -> None:
-    """The mechanism tells each coin rightly with probability e^eps / (1 + e^eps): nothing leaks more at that epsilon."""
+    """Each coin is told rightly with probability e^eps / (1 + e^eps): nothing leaks more at that epsilon."""
     stream = rng(3)
     right = stream.binomial(64, 1 / (1 + np.exp(-epsilon)), 4000)
     bounds = {int(n): one_run_epsilon(64, 64, int(n), 0.05) for n in np.unique(right)}
