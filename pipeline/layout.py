@@ -17,6 +17,8 @@ DONE_FILE = "done.json"
 RECORD_KEYS = frozenset({"fingerprint", "upstream", "summary", "digest", "files", "code", "finished", "seconds"})
 # What a stage folder under its temporary name is being made for.
 FINGERPRINT_FILE = "fingerprint.txt"
+# What the stage train leaves: the generator, and what it is.
+WEIGHTS_FILE, MODEL_FILE = "generator.safetensors", "model.json"
 
 
 def partial_folder(run_dir: Path, stage: str) -> Path:

@@ -15,8 +15,8 @@ from pipeline.audit.asked import ask_about
 from pipeline.audit.attacks.registry import ATTACKS
 from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, read_tsv, write_tsv
 from pipeline.errors import DataError
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.runner import StageContext
-from pipeline.train.weights import WEIGHTS_FILE
 
 
 def test_attacks_never_learn_who_is_a_member(cohort: Cohort) -> None:

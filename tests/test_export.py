@@ -7,8 +7,10 @@ import re
 import pytest
 from export_builders import PSEUDONYM, REASON, build_run, export
 
-from pipeline.cohort import digest_tree
+from pipeline.cohort import digest_file, digest_tree
 from pipeline.errors import DataError, GateRefused
+from pipeline.export.manifest import list_files
+from pipeline.export.verify import verify_release
 
 
 def texts(release):
@@ -87,3 +89,60 @@ def test_a_damaged_gain_is_refused(tmp_path, content):
     (tmp_path / "evaluation" / "gain.json").write_text(content)
     with pytest.raises(DataError, match=re.escape("gain.json")):
         export(tmp_path)
+
+
+def plan_generator(run_dir, **model):
+    """Turn a run's audit into one that gated the generator too; give the generator its description."""
+    path = run_dir / "audit" / "audit.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"release": "generator"}))
+    described = {"generator": {"dimensions": 2}, "condition_classes": ["a"], "modalities": ["t1"], "spacing_mm": 1.0}
+    described |= {"shape": [8, 8, 8], "steps": 5, "privacy": None, "n_members": 24, **model}
+    (run_dir / "model" / "model.json").write_text(json.dumps(described))
+
+
+def test_the_generator_goes_out_only_where_the_audit_gated_it(tmp_path, passed_run):
+    assert not list((passed_run / "release").rglob("*.safetensors"))
+    assert "generator/" not in (passed_run / "release" / "README.md").read_text()
+    build_run(tmp_path)
+    plan_generator(tmp_path)
+    out, _ = export(tmp_path)
+    assert (out / "generator" / "generator.safetensors").read_bytes() == b"weights"
+    assert json.loads((out / "generator" / "model.json").read_text())["shape"] == [8, 8, 8]
+    assert "generator/" in (out / "README.md").read_text()
+    assert verify_release(out).problems == []
+    # Nothing else of the folder: no checkpoint, no discriminator.
+    assert sorted(path.name for path in (out / "generator").iterdir()) == ["generator.safetensors", "model.json"]
+
+
+def test_a_generator_without_description_is_not_released(tmp_path):
+    build_run(tmp_path)
+    plan_generator(tmp_path)
+    (tmp_path / "model" / "model.json").write_text("{")
+    with pytest.raises(DataError, match=r"model\.json is missing or damaged"):
+        export(tmp_path)
+
+
+def rewrite(release, change):
+    """Change a release and make its manifest fit again, as one would who adds a file by hand."""
+    change(release)
+    manifest = json.loads((release / "manifest.json").read_text())
+    manifest["files"] = [
+        {"path": name, "sha256": digest_file(release / name), "size": (release / name).stat().st_size}
+        for name in sorted(list_files(release))
+    ]
+    (release / "manifest.json").write_text(json.dumps(manifest))
+    (release / "manifest.json.sha256").write_text(f"{digest_file(release / 'manifest.json')}  manifest.json\n")
+    return verify_release(release).problems
+
+
+def test_verification_finds_a_generator_that_no_audit_gated_and_one_that_was_not_audited(tmp_path):
+    build_run(tmp_path / "dataset")
+    out, _ = export(tmp_path / "dataset")
+    problems = rewrite(out, lambda release: (release / "extra.safetensors").write_bytes(b"weights"))
+    assert any("the audit gated a data set only" in problem for problem in problems)
+    build_run(tmp_path / "generator")
+    plan_generator(tmp_path / "generator")
+    out, _ = export(tmp_path / "generator")
+    weights = out / "generator" / "generator.safetensors"
+    assert any("another generator" in one for one in rewrite(out, lambda release: weights.write_bytes(b"others")))
+    assert any("expected it and no other" in one for one in rewrite(out, lambda release: weights.unlink()))

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from pipeline.cohort import Cohort, digest_file, open_cohort
 from pipeline.config import RunConfig, parse_config
 from pipeline.errors import ConfigError
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.runner import fingerprint
 from pipeline.train.loop import train_generator
 from pipeline.train.perceptual import PerceptualLoss
 from pipeline.train.plan import TrainingPlan
-from pipeline.train.weights import WEIGHTS_FILE
 
 MakeConfig = Callable[..., RunConfig]
 

@@ -16,6 +16,7 @@ from pipeline.config import PrivacySection, RunConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.generate.public_labels import public_labels
 from pipeline.guarantee_text import describe_guarantee
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.runner import run_stages
 from pipeline.train import loop, private
 from pipeline.train.data import one_hot_slices
@@ -23,7 +24,6 @@ from pipeline.train.generator import Generator
 from pipeline.train.loop import guarantee_of, train_generator
 from pipeline.train.plan import TrainingPlan
 from pipeline.train.private import PrivateGame, draw_patients, group_by_person, promise, read_noise_key
-from pipeline.train.weights import WEIGHTS_FILE
 
 PRIVATE: dict[str, dict[str, Any]] = {
     "ingest": {"missing_modalities": "quarantine"},

@@ -16,6 +16,7 @@ from pipeline.cohort import Case, Cohort, digest_file, open_cohort
 from pipeline.config import RunConfig, TrainSection, load_config, parse_config
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import OpenCase, Sampler, one_hot, one_hot_slices, read_scan
 from pipeline.train.generator import Generator
@@ -23,7 +24,7 @@ from pipeline.train.loop import train_generator
 from pipeline.train.monitor import HeldOutMonitor
 from pipeline.train.plan import TrainingPlan
 from pipeline.train.style import PERSONS_PER_ENTRY
-from pipeline.train.weights import WEIGHTS_FILE, load_generator
+from pipeline.train.weights import load_generator
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MakeConfig = Callable[..., RunConfig]

@@ -25,13 +25,14 @@ from pipeline.audit.views import view_targets
 from pipeline.cohort import INTENSITY_MAX, Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import ComputeSection, GenerateSection, RunConfig
 from pipeline.generate.public_labels import LABELS_FILE, draw_atlas_labels, public_labels
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.parallel import training_device
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.statistics import one_run_epsilon
 from pipeline.train.generator import Generator
 from pipeline.train.loop import CHECKPOINTS, guarantee_of, train_generator
 from pipeline.train.plan import TrainingPlan
-from pipeline.train.weights import WEIGHTS_FILE, load_generator
+from pipeline.train.weights import load_generator
 from pipeline.volumes import Grid
 from pipeline.warps import random_field
 

@@ -41,14 +41,14 @@ from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Persons, Reference, Release, Scores, Targets, by_person
 from pipeline.cohort import Case, Cohort, digest_file, digest_of, digest_tree, open_cohort, write_json
 from pipeline.config import AuditSection
+from pipeline.layout import MODEL_FILE, WEIGHTS_FILE
 from pipeline.parallel import training_device
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.checkpoint import load_checkpoint
 from pipeline.train.discriminator import Discriminator
 from pipeline.train.generator import Generator
-from pipeline.train.loop import MODEL_FILE
-from pipeline.train.weights import WEIGHTS_FILE, load_generator
+from pipeline.train.weights import load_generator
 
 MEMORY_SHARE = 0.2
 

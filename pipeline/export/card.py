@@ -16,6 +16,7 @@ from pipeline.cohort import UNKNOWN, Cohort
 from pipeline.config import ExportSection
 from pipeline.export.bids import IMAGE_TITLES, PUBLIC_COLUMNS
 from pipeline.export.gate import MEANINGS, GateDecision
+from pipeline.export.generator import GENERATOR_FOLDER, is_planned
 from pipeline.export.public_audit import Audit
 from pipeline.guarantee_text import describe_guarantee
 
@@ -86,9 +87,19 @@ def _contents(release: Release) -> str:
         f"- Modalities: {modalities}; int16, skull-stripped, on one grid per case\n"
         f"- Label maps: {', '.join(name.replace('_', ' ') for name in cohort.scheme.tumor)}; healthy tissue classes\n"
         f"- Spacing: {cohort.spacing_mm:g} mm, isotropic; {' x '.join(map(str, cohort.shape))} voxels\n"
-        "- Layout: `bids/` is a BIDS derivative; `croissant.json` describes it for machine learning\n\n"
+        "- Layout: `bids/` is a BIDS derivative; `croissant.json` describes it for machine learning\n"
+        f"{_generator(release.audit)}\n"
         "Cases by volume of the whole tumour and hemisphere, as measured on the label maps:\n\n"
         f"{_count_table(cohort, release.volume_edges_ml)}"
+    )
+
+
+def _generator(audit: Audit) -> str:
+    if not is_planned(audit):
+        return ""
+    return (
+        f"- `{GENERATOR_FOLDER}/`: the generator itself, audited as such; `pipeline.train.weights.load_generator` "
+        "reads it, and it draws scans from label maps of your own\n"
     )
 
 

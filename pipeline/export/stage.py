@@ -11,12 +11,13 @@ from pipeline.export.bids import write_bids
 from pipeline.export.card import Release, write_card, write_license
 from pipeline.export.croissant import describe_croissant
 from pipeline.export.gate import GateDecision, decide, read_audit, release_digests
+from pipeline.export.generator import is_planned, write_generator
 from pipeline.export.manifest import list_files, write_manifest
 from pipeline.export.public_audit import public_audit
 from pipeline.export.verify import AUDIT_FILE, verify_release
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.progress import say
 from pipeline.runner import StageContext
-from pipeline.train.weights import WEIGHTS_FILE
 
 TEXT_SUFFIXES = frozenset({".json", ".md", ".tsv", ".txt"})
 
@@ -48,6 +49,8 @@ def run(context: StageContext) -> dict[str, Any]:
         gain=read_gain(context.folder("evaluate") / "gain.json"),
     )
     write_bids(release.cohort, config, context.config.compute, context.out / "bids")
+    if is_planned(audit):
+        write_generator(context.folder("train"), context.out)
     write_pages(release, context.out)
     write_manifest(context.out, config.title, release.audit, released, decision)
     check_no_pseudonym(context.out, context.folder("ingest") / "participants.tsv")

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 from pipeline.cohort import digest_file
 from pipeline.export.bids import DESCRIPTION
 from pipeline.export.gate import VERDICTS, is_reason, one_line
+from pipeline.export.generator import GENERATOR_FOLDER, is_planned
 from pipeline.export.manifest import CHECKSUM_FILE, MANIFEST_FILE, list_files
-from pipeline.layout import DONE_FILE, FINGERPRINT_FILE, FOLDERS, RECORD_KEYS
+from pipeline.layout import DONE_FILE, FINGERPRINT_FILE, FOLDERS, RECORD_KEYS, WEIGHTS_FILE
 from pipeline.progress import progress
 
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -84,7 +85,8 @@ def verify_release(release: Path) -> VerifyResult:
     _check_manifest_checksum(release, result.problems)
     entries = list(_read_entries(manifest, result.problems))
     _check_verdict(manifest, result)
-    _check_audit(release, manifest, result.problems)
+    audit = _check_audit(release, manifest, result.problems)
+    _check_generator(entries, manifest, audit, result.problems)
     _check_record(release, entries, result.problems)
     named = {entry.path for entry in entries}
     extra = sorted(set(list_files(release)) - named)
@@ -171,15 +173,30 @@ def _check_verdict(manifest: dict[str, Any], result: VerifyResult) -> None:
         result.problems.append(f"{MANIFEST_FILE}: the verdict is {verdict}, without an override and its reason")
 
 
-def _check_audit(release: Path, manifest: dict[str, Any], problems: list[str]) -> None:
+def _check_audit(release: Path, manifest: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     audit = _read_json(release / AUDIT_FILE, problems)
     if audit is None:
-        return
+        return {}
     if audit.get("verdict") != manifest.get("verdict"):
         problems.append(f"{AUDIT_FILE}: another verdict than in {MANIFEST_FILE}")
     bound_to = {"generator": manifest.get("generator"), "synthetic": manifest.get("synthetic_cohort")}
     if audit.get("bound_to") != bound_to:
         problems.append(f"{AUDIT_FILE}: bound to another generator or cohort than {MANIFEST_FILE}")
+    return audit
+
+
+def _check_generator(
+    entries: Sequence[FileEntry], manifest: dict[str, Any], audit: dict[str, Any], problems: list[str]
+) -> None:
+    """Check that there is a generator where the audit gated one, the one it looked at, and else none."""
+    weights = [entry for entry in entries if PurePosixPath(entry.path).suffix == PurePosixPath(WEIGHTS_FILE).suffix]
+    expected = f"{GENERATOR_FOLDER}/{WEIGHTS_FILE}"
+    if not is_planned(audit):
+        problems.extend(f"{entry.path}: a network, and the audit gated a data set only; remove it" for entry in weights)
+    elif [entry.path for entry in weights] != [expected]:
+        problems.append(f"{expected}: expected it and no other network, since the audit gated the generator too")
+    elif weights[0].sha256.lower() != manifest.get("generator"):
+        problems.append(f"{expected}: another generator than the one that was audited")
 
 
 def _check_record(release: Path, entries: Sequence[FileEntry], problems: list[str]) -> None:

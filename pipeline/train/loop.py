@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pipeline.cohort import write_json
 from pipeline.errors import ConfigError
+from pipeline.layout import MODEL_FILE
 from pipeline.progress import progress
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import Batch
@@ -18,7 +19,6 @@ from pipeline.train.players import Game, OrdinaryGame
 from pipeline.train.weights import save_generator
 
 CHECKPOINTS = "checkpoints"
-MODEL_FILE = "model.json"
 LOSSES_PER_SAMPLE = 10
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from pipeline.cohort import digest_file, open_cohort
 from pipeline.generate.public_labels import LABELS_FILE, public_labels
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.runner import StageContext
 from pipeline.train.loop import CHECKPOINTS, guarantee_of, train_generator, write_model_card
 from pipeline.train.monitor import HeldOutMonitor
 from pipeline.train.plan import TrainingPlan
-from pipeline.train.weights import WEIGHTS_FILE
 
 
 def run(context: StageContext) -> dict[str, Any]:

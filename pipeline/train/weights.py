@@ -7,9 +7,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import DataError
+from pipeline.layout import WEIGHTS_FILE
 from pipeline.train.generator import Generator, GeneratorConfig
-
-WEIGHTS_FILE = "generator.safetensors"
 
 
 def save_generator(generator: Generator, folder: Path) -> Path:
