@@ -327,7 +327,7 @@ class AuditSection(Section):
     canaries: Annotated[int, Field(ge=0, le=1000)] = Field(
         0,
         description="Invented persons, of whom a coin each puts half into one more training, for a bound of epsilon by "
-        "one run; 0: none. Fewer than 16 show nothing.",
+        "one run; 0: none. Fewer than 12 show nothing.",
     )
     n_permutations: Annotated[int, Field(ge=1000)] = Field(1000, description="Permutations of the negative control.")
     n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")

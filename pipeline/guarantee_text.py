@@ -15,8 +15,7 @@ def describe_guarantee(audit: Mapping[str, Any]) -> str:
     privacy = audit.get("privacy")
     if not privacy:
         return ""
-    largest = max((row.get("epsilon_resolvable") or 0.0 for row in audit.get("attacks", [])), default=0.0)
-    shown = max((row.get("epsilon_lower") or 0.0 for row in audit.get("attacks", [])), default=0.0)
+    shown, largest = privacy["shown"], privacy["resolvable"]
     resolution = (
         f"An audit cannot confirm it: the largest epsilon that this one could have shown is {largest:.1f}, and it "
         f"shows {shown:.1f}."
@@ -29,7 +28,7 @@ def describe_guarantee(audit: Mapping[str, Any]) -> str:
         f"The generator was trained with differential privacy: epsilon {privacy['epsilon']:.2f} at delta "
         f"{privacy['delta']:.1e}, patient by patient ({privacy['accountant']} accounting; noise "
         f"{privacy['noise_multiplier']:.2f} times the clipping norm, {privacy['n_steps']} steps that draw a share of "
-        f"{privacy['sample_rate']:.2f} of {privacy['n_patients']} patients). The promise covers the generator and what "
-        "it draws from label maps of nobody; it does not cover figures that were computed on patients, as those of "
-        f"the audit were. {resolution}"
+        f"{privacy['sample_rate']:.2f} of {privacy['n_patients']} patients, whose number is public). The promise "
+        "covers the generator and what it draws from label maps of nobody; it does not cover figures that were computed on "
+        f"patients, as those of the audit were. {resolution}"
     )

@@ -222,13 +222,18 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
     Its config section (and those of stages that it repeats), the seed, the precision, the fingerprints upstream, the
     code; for ingest what it reads. Not the number of workers, nor where files lie.
     """
-    sections = {name: getattr(config, name).model_dump(mode="json") for name in (stage, *EXTRA_SECTIONS.get(stage, ()))}
+    extra = EXTRA_SECTIONS.get(stage, ())
+    # Under differential privacy the generator learns on label maps that the code of generate makes.
+    makes_labels = stage == "train" and config.train.privacy is not None
+    if makes_labels:
+        extra = (*extra, "generate")
+    sections = {name: getattr(config, name).model_dump(mode="json") for name in (stage, *extra)}
     content: dict[str, Any] = {
         "sections": sections,
         "seed": config.run.seed,
         "precision": config.compute.precision,
         "upstream": dict(upstream),
-        "code": code_version(stage),
+        "code": [code_version(stage), *([code_version("generate")] if makes_labels else [])],
     }
     if stage == "ingest":
         from pipeline.ingest.fingerprint import source_fingerprint

@@ -147,12 +147,12 @@ def tpr_at_fpr(member: Scores, nonmember: Scores, fpr: float, alpha: float) -> d
     }
 
 
-def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float) -> tuple[float, float]:
+def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float, delta: float = 0.0) -> tuple[float, float]:
     """Return an empirical lower bound of epsilon and the largest that so many patients could have shown.
 
     Threshold and sign are fixed beforehand, without knowing who is a member: as many of all the scores are called
     members as there are members, the highest. Both forms of the bound rest on the same two one-sided Clopper-Pearson
-    bounds, each at half the level; a turned sign, seen and then used, would be a second test. Delta is 0.
+    bounds, each at half the level; a turned sign, seen and then used, would be a second test.
 
     Returns
     -------
@@ -161,8 +161,8 @@ def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float) -> tupl
     """
     threshold = float(np.sort(np.concatenate([member, nonmember]))[::-1][len(member)])
     n_true, n_false = int((member > threshold).sum()), int((nonmember > threshold).sum())
-    lower = _epsilon(n_true, len(member), n_false, len(nonmember), alpha)
-    return lower, _epsilon(len(member), len(member), 0, len(nonmember), alpha)
+    lower = _epsilon(n_true, len(member), n_false, len(nonmember), alpha, delta)
+    return lower, _epsilon(len(member), len(member), 0, len(nonmember), alpha, delta)
 
 
 def one_run_epsilon(n_canaries: int, n_guesses: int, n_correct: int, alpha: float, delta: float = 0.0) -> float:
@@ -260,9 +260,9 @@ POWER_SIMULATIONS = 400
 MAX_EPSILON, BISECTIONS = 64.0, 40
 
 
-def _epsilon(n_true: int, n_members: int, n_false: int, n_nonmembers: int, alpha: float) -> float:
-    """Return log(TPR_low / FPR_high) or log(TNR_low / FNR_high), whichever is larger, at least 0."""
+def _epsilon(n_true: int, n_members: int, n_false: int, n_nonmembers: int, alpha: float, delta: float) -> float:
+    """Return log((TPR_low - delta) / FPR_high) or the same of TNR and FNR, whichever is larger, at least 0."""
     tpr_low, _ = clopper_pearson(n_true, n_members, alpha)
     _, fpr_high = clopper_pearson(n_false, n_nonmembers, alpha)
-    ratios = [(tpr_low, fpr_high), (1 - fpr_high, 1 - tpr_low)]
+    ratios = [(tpr_low - delta, fpr_high), (1 - fpr_high - delta, 1 - tpr_low)]
     return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0 and b > 0)])

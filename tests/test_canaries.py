@@ -50,6 +50,14 @@ def test_delta_lowers_the_bound_and_more_canaries_raise_it() -> None:
     assert one_run_epsilon(100, 50, 48, 0.05, delta=1.0) == 0.0
 
 
+def test_the_term_in_delta_is_as_by_hand() -> None:
+    """Two canaries, two guesses, both right: p^2 + 2 * 2 * delta * max(2 p (1 - p), (1 - p^2) / 2), p = 1/(1+e^-eps)."""
+    delta, alpha = 0.05, 0.9
+    p = 1 / (1 + np.exp(-one_run_epsilon(2, 2, 2, alpha, delta)))
+    assert p**2 + 4 * delta * max(2 * p * (1 - p), (1 - p**2) / 2) == pytest.approx(alpha, abs=1e-6)
+    assert one_run_epsilon(2, 2, 2, alpha, delta) < one_run_epsilon(2, 2, 2, alpha)
+
+
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 def test_the_bound_holds_for_randomised_response_whose_epsilon_is_known(epsilon: float) -> None:
     """Each coin is told rightly with probability e^eps / (1 + e^eps): nothing leaks more at that epsilon."""

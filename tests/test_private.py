@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,31 @@ import torch
 from conftest import OVERRIDE_REASON, TINY, write_toy_cohort
 from numpy.typing import NDArray
 
+from pipeline.audit.attacks.registry import ATTACKS
+from pipeline.audit.canaries import CanaryFinding, guess
+from pipeline.audit.conclusions import Evidence
+from pipeline.audit.promise import check_promise, with_broken_promise
+from pipeline.audit.verdict import Verdict
 from pipeline.cohort import Cohort, digest_file, open_cohort
 from pipeline.config import PrivacySection, RunConfig, parse_config
 from pipeline.errors import ConfigError
 from pipeline.generate.public_labels import public_labels
 from pipeline.guarantee_text import describe_guarantee
 from pipeline.layout import WEIGHTS_FILE
-from pipeline.runner import run_stages
+from pipeline.runner import fingerprint, run_stages
 from pipeline.train import loop, private
 from pipeline.train.data import one_hot_slices
 from pipeline.train.generator import Generator
 from pipeline.train.loop import guarantee_of, train_generator
 from pipeline.train.plan import TrainingPlan
-from pipeline.train.private import PrivateGame, draw_patients, group_by_person, promise, read_noise_key
+from pipeline.train.private import (
+    PrivateGame,
+    draw_patients,
+    group_by_person,
+    promise,
+    read_noise_key,
+    secret_stream,
+)
 
 PRIVATE: dict[str, dict[str, Any]] = {
     "ingest": {"missing_modalities": "quarantine"},
@@ -131,20 +144,91 @@ def test_one_patient_more_moves_the_gradient_by_the_clipping_norm_at_most(
     assert np.linalg.norm(few - nobody) <= 2.0 + 1e-4
 
 
-def test_noise_has_the_spread_that_was_promised(plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    game = PrivateGame(plan, KEY)
+def test_two_scans_of_one_person_move_it_no_further_than_one(
+    unaugmented: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a person with all six scans one is drawn at a step: drawn or not, the gradient moves by the norm at most."""
+    cases = tuple(
+        type(case)(**{**case.__dict__, "attributes": {**case.attributes, "person": "one" if number else "other"}})
+        for number, case in enumerate(unaugmented.cases)
+    )
+    plan = replace(unaugmented, cases=cases, n_accounted=6)
+    assert plan.n_members == 2
+    few = summed_gradient(plan, [0], monkeypatch, gain=3.0)
+    more = summed_gradient(plan, [0, 1], monkeypatch, gain=3.0)
+    assert 0.9 < np.linalg.norm(more - few) <= 1.0 + 1e-4
+
+
+def noise_of(game: PrivateGame, turn: int) -> NDArray[np.float64]:
+    """Return what a turn adds to the sums of clipped gradients."""
+    game._play_discriminator(turn)
+    scale = 2 * game._privacy.patients_per_step
+    parts = [one.grad * scale - one.summed_grad.view_as(one) for one in game._private_optimizer.params]
+    return torch.cat([one.flatten() for one in parts]).double().numpy()
+
+
+def test_noise_has_the_spread_that_was_promised_and_is_new_at_each_turn(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(private, "draw_patients", lambda n, rate, stream: np.array([], np.int64))
-    game._play_discriminator(0)
-    scale = 2 * plan.config.privacy.patients_per_step if plan.config.privacy else 0
-    noise = [
-        parameter.grad * scale - parameter.summed_grad.view_as(parameter)
-        for parameter in game._private_optimizer.params
-    ]
-    values = torch.cat([one.flatten() for one in noise])
+    game = PrivateGame(plan, KEY)
+    first, second = noise_of(game, 0), noise_of(game, 1)
     sigma = guarantee_of(plan)["noise_multiplier"]
-    assert len(values) > 5000
-    assert float(values.std()) == pytest.approx(sigma, rel=0.05)
-    assert abs(float(values.mean())) < 5 * sigma / len(values) ** 0.5
+    n = len(first)
+    assert n > 5000
+    for values in (first, second):
+        assert values.std() == pytest.approx(sigma, rel=0.05)
+        assert abs(values.mean()) < 5 * sigma / n**0.5
+    # Correlations of so many normal numbers have deviation n^-1/2.
+    assert abs(np.corrcoef(first, second)[0, 1]) < 5 / n**0.5
+    # It is the key's, all of it, and not the config's seed.
+    for key, same in ((KEY, True), (KEY + 1, False), (KEY + (1 << 200), False)):
+        again = noise_of(PrivateGame(replace(plan, seed=2), key), 0)
+        assert (abs(np.corrcoef(first, again)[0, 1]) > 0.99) == same
+
+
+@pytest.mark.parametrize("bit", [0, 33, 62, 64, 127, 255])
+def test_every_bit_of_the_key_counts(bit: int) -> None:
+    streams = [secret_stream(key, "noise", 3).standard_normal(8) for key in (KEY, KEY ^ (1 << bit))]
+    assert not np.isclose(*streams).any()
+
+
+def test_a_training_draws_as_often_and_as_many_as_is_accounted_for(
+    plan: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, float]] = []
+    steps: list[float] = []
+    draw, step = private.draw_patients, private.KeyedOptimizer.add_noise
+
+    def watch_draw(n: int, rate: float, stream: np.random.Generator) -> NDArray[np.int64]:
+        asked.append((n, rate))
+        return draw(n, rate, stream)
+
+    def watch_step(optimizer: Any) -> None:
+        steps.append(optimizer.noise_multiplier * optimizer.max_grad_norm)
+        step(optimizer)
+
+    monkeypatch.setattr(private, "draw_patients", watch_draw)
+    monkeypatch.setattr(private.KeyedOptimizer, "add_noise", watch_step)
+    game = PrivateGame(plan, KEY)
+    for number in range(plan.config.steps):
+        game.play(number)
+    promised = guarantee_of(plan)
+    assert len(asked) == len(steps) == promised["n_steps"]
+    assert set(asked) == {(promised["n_patients"], promised["sample_rate"])}
+    assert set(steps) == {promised["noise_multiplier"] * promised["clip_norm"]}
+
+
+def test_label_maps_of_nobody_belong_to_the_training(plan: TrainingPlan) -> None:
+    """What the plan of the synthetic cohort says decides them: a training with others is no longer the same."""
+    other = {"generate": {**PRIVATE["generate"], "volume_edges_ml": [2.0, 20.0, 60.0, 150.0]}}
+    made = {name: fingerprint("train", private_config(**change), {}) for name, change in (("a", {}), ("b", other))}
+    assert made["a"] != made["b"]
+    plain = [
+        fingerprint("train", parse_config({**TINY, "generate": {**TINY["generate"], **change}}, "tests"), {})
+        for change in ({}, {"volume_edges_ml": [2.0, 20.0, 60.0, 150.0]})
+    ]
+    assert plain[0] == plain[1]
 
 
 def test_the_generator_sees_label_maps_of_nobody_alone(
@@ -295,16 +379,49 @@ def test_without_the_extra_the_error_says_what_to_install(plan: TrainingPlan, mo
 
 def test_a_guarantee_is_put_beside_what_the_audit_could_have_shown() -> None:
     guarantee = promise(PrivacySection(epsilon=2.0, patients_per_step=10), 100, 20).to_json()
-    attacks = [{"epsilon_resolvable": 3.1, "epsilon_lower": 0.4}, {"epsilon_resolvable": 2.9, "epsilon_lower": 0.0}]
-    text = describe_guarantee({"privacy": guarantee, "attacks": attacks})
-    assert "largest epsilon that this one could have shown is 3.1, and it shows 0.4" in text
-    assert "beyond" not in text
-    assert "something is wrong" not in text
-    attacks[0]["epsilon_lower"] = 2.6
-    assert "something is wrong" in describe_guarantee({"privacy": guarantee, "attacks": attacks})
-    attacks[:] = [{"epsilon_resolvable": 0.9, "epsilon_lower": 0.0}]
-    assert "beyond what so few patients resolve" in describe_guarantee({"privacy": guarantee, "attacks": attacks})
+
+    def text(shown: float, resolvable: float) -> str:
+        return describe_guarantee({"privacy": {**guarantee, "shown": shown, "resolvable": resolvable}})
+
+    assert "largest epsilon that this one could have shown is 3.1, and it shows 0.4" in text(0.4, 3.1)
+    assert "beyond" not in text(0.4, 3.1)
+    assert "something is wrong" not in text(0.4, 3.1)
+    assert "something is wrong" in text(2.6, 3.1)
+    assert "beyond what so few patients resolve" in text(0.0, 0.9)
     assert describe_guarantee({"privacy": None}) == ""
+
+
+def test_more_than_was_promised_fails_and_chance_among_many_attacks_does_not() -> None:
+    promised = {"epsilon": 1.0, "delta": 1e-3}
+    n, stream = 60, np.random.default_rng(4)
+    is_member = np.arange(n) < n // 2
+    names = [attack.name for attack in ATTACKS]
+    nothing = {name: stream.normal(size=n) for name in names}
+
+    def shown(scores: dict[str, NDArray[np.float64]], canaries: CanaryFinding | None = None) -> dict[str, Any]:
+        evidence = Evidence(is_member, scores, {}, np.zeros((0, n), bool), [], {})
+        found = check_promise(promised, evidence, canaries, 0.05)
+        assert found is not None
+        return found
+
+    verdicts = {"dataset": Verdict("pass", ("all well",)), "generator": Verdict("unresolved", ("too few",))}
+    quiet = shown(nothing)
+    assert quiet["shown"] <= 0.3
+    assert 1.0 < quiet["resolvable"] < 3.0
+    assert with_broken_promise(verdicts, quiet) == verdicts
+    # The discriminator gates nothing, and is covered by the promise all the same.
+    loud = shown({**nothing, "discriminator": is_member + 0.01 * stream.normal(size=n)})
+    assert loud["shown"] == loud["resolvable"]
+    broken = with_broken_promise(verdicts, loud)
+    assert {one.verdict for one in broken.values()} == {"fail"}
+    assert "1.00 was promised" in broken["dataset"].reasons[0]
+    assert broken["generator"].reasons[1:] == ("too few",)
+    # Canaries count too: 32 of 32 right.
+    sure = guess(np.arange(64.0), np.arange(64) >= 32, 0.05, 1e-3)
+    assert shown(nothing, sure)["shown"] > 1.0
+    empty = Evidence(is_member, nothing, {}, np.zeros((0, n), bool), [], {})
+    assert check_promise(None, empty, None, 0.05) is None
+    assert with_broken_promise(verdicts, None) == verdicts
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +440,8 @@ def test_a_whole_run_tells_the_promise_in_model_audit_report_and_card(private_ru
     assert said["epsilon"] <= 8.0
     assert said["n_patients"] == 6
     audit = json.loads((private_run / "audit" / "audit.json").read_text())
-    assert audit["privacy"] == said
+    assert {name: audit["privacy"][name] for name in said} == said
+    assert 0 <= audit["privacy"]["shown"] <= audit["privacy"]["resolvable"]
     sentence = f"epsilon {said['epsilon']:.2f} at delta {said['delta']:.1e}"
     for page in (private_run / "report.html", private_run / "release" / "README.md"):
         assert sentence in page.read_text(encoding="utf-8"), page.name

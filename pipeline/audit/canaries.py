@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.attacks.reconstruction import reconstruction_errors
 from pipeline.audit.setting import Setting
-from pipeline.audit.targets import Scores
-from pipeline.audit.views import view_targets
+from pipeline.audit.targets import Scores, Targets, unlabelled
 from pipeline.cohort import INTENSITY_MAX, Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import ComputeSection, GenerateSection, RunConfig
 from pipeline.generate.public_labels import LABELS_FILE, draw_atlas_labels, public_labels
@@ -64,6 +63,11 @@ class CanaryFinding:
     epsilon_lower: float
     epsilon_resolvable: float
     delta: float
+
+    def bound(self, alpha: float, n_correct: int | None = None) -> float:
+        """Return the lower bound of epsilon at another level, or of another number of right guesses."""
+        right = self.n_correct if n_correct is None else n_correct
+        return one_run_epsilon(self.n_canaries, self.n_guesses, right, alpha, self.delta)
 
     def as_json(self) -> dict[str, Any]:
         """Return the finding for ``audit.json``."""
@@ -169,13 +173,15 @@ def audit_by_canaries(
     members = (*cohort.split("train"), *(case for case, inside in zip(canaries, is_in, strict=True) if inside))
     seed = derive_seed(setting.seed, "canary-training")
     labels = public_labels(config, config.compute, cohort, seed, folder / CHECKPOINTS / LABELS_FILE)
+    # Accounted for as many as coins put in on average: their true number is what is guessed.
+    n_accounted = len({case.person for case in cohort.split("train")}) + n // 2
     plan = TrainingPlan(
-        members, cohort.scheme, cohort.modalities, config.train, config.compute, seed, "canaries", labels
+        members, cohort.scheme, cohort.modalities, config.train, config.compute, seed, "canaries", labels, n_accounted
     )
     if not (folder / WEIGHTS_FILE).is_file():
         train_generator(plan, folder)
     trained = load_generator(folder).to(training_device(config.compute))
-    targets = view_targets(canaries, setting)
+    targets = Targets(tuple(case.subject for case in canaries), {}, unlabelled(canaries))
     errors, errors_without = (reconstruction_errors(targets, one, setting) for one in (trained, generator))
     guarantee = guarantee_of(plan)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -35,6 +35,7 @@ from pipeline.audit.copies import LEVELS, find_copies, view_copies, view_copy
 from pipeline.audit.figures import save_pairs, save_roc
 from pipeline.audit.material import open_reference, open_release
 from pipeline.audit.policy import Policy, load_policy
+from pipeline.audit.promise import check_promise, with_broken_promise
 from pipeline.audit.references import attack_all_references, balanced_halves
 from pipeline.audit.risk import exposed_persons, subgroup_exposure
 from pipeline.audit.setting import Setting
@@ -95,6 +96,9 @@ def run(context: StageContext) -> dict[str, Any]:
     canaries = audit_by_canaries(
         cohort, generator, context.config, setting, policy.alpha.value, context.out / "canaries"
     )
+    promised = json.loads((context.folder("train") / MODEL_FILE).read_text(encoding="utf-8")).get("privacy")
+    privacy = check_promise(promised, evidence, canaries, policy.alpha.value)
+    conclusions = replace(conclusions, verdicts=with_broken_promise(conclusions.verdicts, privacy))
 
     controls = [*conclusions.negative, *conclusions.positive]
     _write_scores(context.out / "scores.csv", evidence, asked.persons)
@@ -106,7 +110,7 @@ def run(context: StageContext) -> dict[str, Any]:
     save_pairs(asked.targets, asked.scan_is_member, release, synthetic, setting, pairs)
     content = _content(evidence, conclusions, policy, section, asked, context.seed)
     content["canaries"] = None if canaries is None else canaries.as_json()
-    content["privacy"] = json.loads((context.folder("train") / MODEL_FILE).read_text(encoding="utf-8")).get("privacy")
+    content["privacy"] = privacy
     content["bound_to"] = {
         "generator": digest_file(context.folder("train") / WEIGHTS_FILE),
         "synthetic": digest_of(digest_tree(context.folder("generate"))),

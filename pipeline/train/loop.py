@@ -120,7 +120,7 @@ def guarantee_of(plan: TrainingPlan) -> dict[str, Any]:
     """Return what a training promises under differential privacy; nothing without `train.privacy`."""
     if plan.config.privacy is None:
         return {}
-    guarantee = _import_private().promise(plan.config.privacy, plan.n_members, plan.config.steps)
+    guarantee = _import_private().promise_of(plan)
     content: dict[str, Any] = guarantee.to_json()
     return content
 

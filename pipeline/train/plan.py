@@ -27,6 +27,9 @@ class TrainingPlan:
         Shown with the progress.
     public : tuple of OpenCase
         Label maps of nobody, without scans: all that a generator is shown under differential privacy; else none.
+    n_accounted : int, optional
+        Members that the accounting of differential privacy is made for, where their true number is itself a secret, as
+        where coins choose them.
     """
 
     cases: tuple[Case, ...]
@@ -37,6 +40,7 @@ class TrainingPlan:
     seed: int
     description: str = "train"
     public: tuple[OpenCase, ...] = ()
+    n_accounted: int | None = None
 
     @property
     def n_members(self) -> int:

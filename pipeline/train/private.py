@@ -2,12 +2,13 @@
 
 The unit is the patient. At each step of the discriminator every patient is drawn with the same probability (Poisson),
 and one who is drawn contributes one slice or patch, whose gradient is clipped before noise is added. The number of
-generated samples beside them is fixed, so that one patient more or less changes one clipped gradient and nothing else.
-The generator sees label maps of nobody and the discriminator's answer: what it learns is post-processing.
+generated samples beside them is fixed, so that a patient's scans, there or not, change one clipped gradient and nothing
+else. The number of patients is public: the promise compares cohorts in which the scans of one patient are, or are
+blank. The generator sees label maps of nobody and the discriminator's answer: what it learns is post-processing.
 
 Noise and the choice of patients come from a key that is made on the spot and stays among the checkpoints: whoever knew
-it could subtract the noise, so a seed in a config would be no privacy. The noise is PyTorch's, in floating point; the
-attack on that of Mironov 2012 is not guarded against.
+it could subtract the noise, so a seed in a config would be no privacy. PyTorch's generator is not used, since it keeps
+32 bits of a seed. The noise is that of floating point; the attack on it of Mironov 2012 is not guarded against.
 
 References
 ----------
@@ -17,6 +18,7 @@ Wutschitz 2021, "Numerical composition of differential privacy", arXiv:2106.0284
 2021, "Opacus", arXiv:2109.12298.
 """
 
+import hashlib
 import secrets
 import warnings
 from collections.abc import Sequence
@@ -37,7 +39,7 @@ from torch import Tensor
 from pipeline.cohort import Case
 from pipeline.config import PrivacySection
 from pipeline.errors import ConfigError
-from pipeline.seeds import derive_seed, numpy_stream, torch_stream
+from pipeline.seeds import numpy_stream, torch_stream
 from pipeline.train.augmentation import DiffAugment
 from pipeline.train.data import Batch, OpenCase, Sampler
 from pipeline.train.discriminator import WEIGHTS
@@ -56,7 +58,8 @@ class Guarantee:
     Parameters
     ----------
     epsilon, delta : float
-        One patient added or removed changes the odds of any generator by at most exp(epsilon), but for delta.
+        The scans of one patient, there or blank, change the odds of any generator by at most exp(epsilon), but for
+        delta.
     noise_multiplier : float
         Standard deviation of the noise over the clipping norm.
     sample_rate : float
@@ -77,7 +80,12 @@ class Guarantee:
 
     def to_json(self) -> dict[str, float | int | str]:
         """Return the guarantee for a report or a card."""
-        return {**asdict(self), "unit": "patient", "accountant": "PRV"}
+        return {
+            **asdict(self),
+            "unit": "patient",
+            "neighbours": "the scans of one patient, or blank ones; the number of patients is public",
+            "accountant": "PRV",
+        }
 
 
 @lru_cache(maxsize=8)
@@ -113,12 +121,41 @@ def promise(config: PrivacySection, n_patients: int, n_generator_steps: int) -> 
             accountant = PRVAccountant()
             accountant.history = [(noise, rate, n_steps)]
             epsilon = float(accountant.get_epsilon(delta=delta))
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"train.privacy.epsilon: no noise keeps {config.epsilon:g} over {n_steps} steps; expected a larger one, or "
             "fewer steps"
         ) from error
     return Guarantee(epsilon, delta, float(noise), rate, n_steps, config.clip_norm, n_patients)
+
+
+def promise_of(plan: TrainingPlan) -> Guarantee:
+    """Return what a training with `train.privacy` promises; see :func:`promise`."""
+    if plan.config.privacy is None:
+        raise ValueError("expected a plan with train.privacy")
+    n_patients = plan.n_members if plan.n_accounted is None else plan.n_accounted
+    return promise(plan.config.privacy, n_patients, plan.config.steps)
+
+
+def secret_stream(key: int, *names: str | int) -> np.random.Generator:
+    """Return the stream of a purpose under a key, which keeps all its bits."""
+    text = "\x1f".join([str(key), *map(str, names)])
+    root = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(root, pool_size=KEY_BITS // 32)))
+
+
+class KeyedOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types.
+    """Opacus' optimiser with noise from a stream that is set before each step."""
+
+    stream: np.random.Generator
+
+    def add_noise(self) -> None:
+        """Add noise to the sums of clipped gradients."""
+        for parameter in self.params:
+            drawn = self.stream.standard_normal(parameter.shape)
+            noise = torch.from_numpy(self.noise_multiplier * self.max_grad_norm * drawn)
+            summed = parameter.summed_grad
+            parameter.grad = (summed + noise.to(summed).view_as(summed)).view_as(parameter)
 
 
 def read_noise_key(folder: Path) -> int:
@@ -167,17 +204,19 @@ class PrivateGame(Players):
         if privacy is None or not plan.public:
             raise ValueError("expected a plan with train.privacy and label maps of nobody")
         self._privacy, self._key = privacy, key
-        self._guarantee = promise(privacy, plan.n_members, plan.config.steps)
+        self._guarantee = promise_of(plan)
         self._scans = group_by_person(plan.cases)
         self._real = Sampler([OpenCase.open(case, plan.modalities) for case in plan.cases], plan.scheme, plan.config)
         self._labels = Sampler(plan.public, plan.scheme, plan.config)
         self.discriminator.to(self.fabric.device)
-        self._judge = GradSampleModule(self.discriminator)
-        self._private_optimizer = DPOptimizer(
+        self._judge = GradSampleModule(self.discriminator, loss_reduction="sum")
+        self._private_optimizer = KeyedOptimizer(
             self.discriminator_optimizer,
             noise_multiplier=self._guarantee.noise_multiplier,
             max_grad_norm=privacy.clip_norm,
+            # Sums of clipped gradients are divided by what is drawn on average: a fixed number.
             expected_batch_size=2 * privacy.patients_per_step,
+            loss_reduction="mean",
         )
 
     def play(self, step: int) -> dict[str, float]:
@@ -191,29 +230,32 @@ class PrivateGame(Players):
     def _play_discriminator(self, turn: int) -> float:
         """Do one step on the patients drawn, if any, and on as many generated samples as are drawn on average."""
         plan, device = self.plan, self.fabric.device
-        scan, classes = self._generate(self._privacy.patients_per_step, "turn", turn)
-        stream = numpy_stream(self._key, "patients", turn)
+        with torch.no_grad():
+            scan, classes = self._generate(self._privacy.patients_per_step, "turn", turn)
+        stream = secret_stream(self._key, "patients", turn)
         drawn = draw_patients(len(self._scans), self._guarantee.sample_rate, stream)
         n_real = len(drawn)
         if n_real:
             cases = [int(stream.choice(self._scans[person])) for person in drawn]
             condition, real = self.to_device(self._real.draw_from(cases, stream))
-            scan = torch.cat([real, scan.detach()])
+            scan = torch.cat([real, scan])
             classes = torch.cat([self.generator.centre_classes(condition), classes])
         spatial = tuple(scan.shape[2:])
-        augment_stream = torch_stream(self._key, "augment", turn)
+        augment_stream = torch_stream(plan.seed, "augment", "turn", turn)
         augment = DiffAugment(plan.config.augmentation, len(scan), spatial, augment_stream, device)
-        scan, classes = augment(scan.detach(), classes)
+        scan, classes = augment(scan, classes)
         is_real = torch.arange(len(scan), device=device) < n_real
-        loss = hinge_by_sample(self._judge(scan, classes), is_real).mean()
         self._private_optimizer.zero_grad(set_to_none=True)
-        with warnings.catch_warnings():
+        # On a GPU in full precision, and so that no sample's gradient depends on who else is in the batch.
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with exact, warnings.catch_warnings():
+            loss = hinge_by_sample(self._judge(scan, classes), is_real).sum()
             # A discriminator's input asks for no gradient: nothing to warn of.
             warnings.filterwarnings("ignore", "Full backward hook is firing")
             torch.autograd.backward(loss)
-        self._private_optimizer.generator = torch.Generator(device).manual_seed(derive_seed(self._key, "noise", turn))
+        self._private_optimizer.stream = secret_stream(self._key, "noise", turn)
         self._private_optimizer.step()
-        return float(loss.detach())
+        return float(loss.detach()) / len(scan)
 
     def _play_generator(self, step: int) -> float:
         """Do one step on label maps of nobody; gradients of single samples are not needed."""

@@ -7,7 +7,7 @@ learns who was in the training cohort, even where no single scan is a copy.
 
 References
 ----------
-Hilprecht, Haertsch, Miller 2019, "Monte Carlo and reconstruction membership inference attacks against generative
+Hilprecht, Haerterich, Bernau 2019, "Monte Carlo and reconstruction membership inference attacks against generative
 models", doi:10.2478/popets-2019-0067.
 """
 

@@ -8,7 +8,7 @@ telling one. He learns whether the person was in the training cohort.
 
 References
 ----------
-Hilprecht, Harterich, Bernau 2019, "Monte Carlo and reconstruction membership inference attacks against generative
+Hilprecht, Haerterich, Bernau 2019, "Monte Carlo and reconstruction membership inference attacks against generative
 models", doi:10.2478/popets-2019-0067 (set membership inference).
 """
 

@@ -7,7 +7,7 @@ that remembers a person comes nearer than that. He learns whether the person was
 
 References
 ----------
-Hilprecht, Haertsch, Miller 2019, "Monte Carlo and reconstruction membership inference attacks against generative
+Hilprecht, Haerterich, Bernau 2019, "Monte Carlo and reconstruction membership inference attacks against generative
 models", doi:10.2478/popets-2019-0067. Shafran, Peleg, Hoshen 2021, "Membership inference attacks are easier on
 difficult problems", doi:10.1109/ICCV48922.2021.01455 (the predictability term).
 """
