@@ -238,8 +238,8 @@ def _realism(folder: Path) -> str:
     return (
         "<h3>Do the scans show what their label maps say?</h3><p>A segmenter trained on real training persons looks at "
         "them; Dice of what it finds with the label map, beside its Dice on real test persons, over cases that have "
-        "the region. Then the test persons' own label maps, drawn by the generator: what is worse there is the drawing's "
-        "fault. Last, cases without the region in which none is seen, synthetic and real.</p>"
+        "the region. Then the test persons' own label maps, drawn by the generator: what is worse there is the "
+        "drawing's fault. Last, cases without the region in which none is seen, synthetic and real.</p>"
         f"{make_table(FIDELITY_HEAD, fidelity)}"
         "<h3>How real do they look?</h3><p>Each figure compares scans with those of persons trained on; the last "
         "column compares real persons who were not trained on with them: as good as it can get. Features are "
