@@ -53,7 +53,8 @@ def measure_arm(
     )
     synthetic = open_cohort(folder / "synthetic")
     realism = measure_realism(judge, synthetic, cohort, config.generate.two_sample_steps, seed, sides=("val",))
-    figures = {f"fidelity_{region}": dice for region, dice in mean_dice(look_at(judge, synthetic.cases)).items()}
+    found = mean_dice(look_at(judge, synthetic.cases))
+    figures = {f"fidelity_{region}": dice for region, dice in found.items() if dice is not None}
     figures |= {name: float(v["synthetic"]) for name, v in realism.items() if isinstance(v["synthetic"], float)}
     figures["likeness_between_draws"] = measure_draws(generator, synthetic.cases, cohort.scheme, seed)
     return {**figures, "train_seconds": seconds}

@@ -45,7 +45,8 @@ def measure_cohort(
     made = generate_cohort(generator, cohort, cohort.split("train"), section, config.compute, seed, folder)
     synthetic = open_cohort(folder)
     realism = measure_realism(judge, synthetic, cohort, section.two_sample_steps, seed)
-    figures = {f"fidelity_{region}": dice for region, dice in mean_dice(look_at(judge, synthetic.cases)).items()}
+    found = mean_dice(look_at(judge, synthetic.cases))
+    figures = {f"fidelity_{region}": dice for region, dice in found.items() if dice is not None}
     figures |= {name: float(v["synthetic"]) for name, v in realism.items() if isinstance(v["synthetic"], float)}
     setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, seed)
     asked, _ = ask_about(cohort, setting)

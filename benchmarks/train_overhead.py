@@ -86,9 +86,10 @@ def bare(cohort: Cohort) -> float:
         players[1].step()
         judge.requires_grad_(False)
         with torch.no_grad():
-            real_judged = judge(real, classes)
+            real_judged = judge(real, classes, with_grain=False)
         fake_judged = judge(fake, classes)
-        loss = generator_hinge(fake_judged, WEIGHTS) + 10.0 * feature_matching(real_judged, fake_judged)
+        loss_matching = feature_matching(real_judged, fake_judged[: len(real_judged)])
+        loss = generator_hinge(fake_judged, WEIGHTS) + 10.0 * loss_matching
         players[0].zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         players[0].step()

@@ -29,6 +29,6 @@ def describe_guarantee(audit: Mapping[str, Any]) -> str:
         f"{privacy['delta']:.1e}, patient by patient ({privacy['accountant']} accounting; noise "
         f"{privacy['noise_multiplier']:.2f} times the clipping norm, {privacy['n_steps']} steps that draw a share of "
         f"{privacy['sample_rate']:.2f} of {privacy['n_patients']} patients, whose number is public). The promise "
-        "covers the generator and what it draws from label maps of nobody; it does not cover figures that were computed on "
-        f"patients, as those of the audit were. {resolution}"
+        "covers the generator and what it draws from label maps of nobody; it does not cover figures that were "
+        f"computed on patients, as those of the audit were. {resolution}"
     )

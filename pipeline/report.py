@@ -25,6 +25,10 @@ GROUP_TITLES = {
     "atlas": "grown in an atlas",
     "real": "real persons, not trained on",
 }
+FIDELITY_HEAD = (
+    *("region", "synthetic", "real test persons", "synthetic / real", "real maps, drawn"),
+    "no region, none seen: synthetic; real",
+)
 REALISM_TITLES = {
     "frechet_distance": "Frechet distance of features",
     "kernel_distance": "kernel distance of features (below 0: by chance)",
@@ -211,7 +215,16 @@ def _realism(folder: Path) -> str:
     if not measured:
         return ""
     fidelity = [
-        (REGION_TITLES[region], f"{scores['synthetic']:.2f}", f"{scores['real_test']:.2f}", _share(scores["ratio"]))
+        (
+            REGION_TITLES[region],
+            _dice(scores["synthetic"]),
+            _dice(scores["real_test"]),
+            _share(scores["ratio"]),
+            _dice(scores["redrawn"]),
+            "; ".join(
+                f"{scores['clean'][name][0]} of {scores['clean'][name][1]}" for name in ("synthetic", "real_test")
+            ),
+        )
         for region, scores in measured["fidelity"].items()
     ]
     realism = [
@@ -221,8 +234,10 @@ def _realism(folder: Path) -> str:
     draws = f"{measured['likeness_between_draws']:.2f}"
     return (
         "<h3>Do the scans show what their label maps say?</h3><p>A segmenter trained on real training persons looks at "
-        "them; Dice of what it finds with the label map, beside its Dice on real test persons.</p>"
-        f"{make_table(('region', 'synthetic', 'real test persons', 'synthetic / real'), fidelity)}"
+        "them; Dice of what it finds with the label map, beside its Dice on real test persons, over cases that have "
+        "the region. Then the test persons' own label maps, drawn by the generator: what is worse there is the "
+        "drawing's fault. Last, cases without the region in which none is seen, synthetic and real.</p>"
+        f"{make_table(FIDELITY_HEAD, fidelity)}"
         "<h3>How real do they look?</h3><p>Each figure compares scans with those of persons trained on; the last "
         "column compares real persons who were not trained on with them: as good as it can get. Features are "
         "those of the segmenter above.</p>"
@@ -255,6 +270,10 @@ def _realism_cell(realism: Mapping[str, Any], name: str, side: str) -> str:
         return "too few persons"
     interval = realism.get(f"{name}_ci", {}).get(side)
     return with_interval(value, interval) if interval else f"{value:.3g}"
+
+
+def _dice(value: float | None) -> str:
+    return "none has it" if value is None else f"{value:.2f}"
 
 
 def _share(value: float | None) -> str:

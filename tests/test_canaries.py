@@ -51,7 +51,7 @@ def test_delta_lowers_the_bound_and_more_canaries_raise_it() -> None:
 
 
 def test_the_term_in_delta_is_as_by_hand() -> None:
-    """Two canaries, two guesses, both right: p^2 + 2 * 2 * delta * max(2 p (1 - p), (1 - p^2) / 2), p = 1/(1+e^-eps)."""
+    """Two canaries, both guessed right: p^2 + 4 delta max(2 p (1 - p), (1 - p^2) / 2) with p = 1 / (1 + e^-eps)."""
     delta, alpha = 0.05, 0.9
     p = 1 / (1 + np.exp(-one_run_epsilon(2, 2, 2, alpha, delta)))
     assert p**2 + 4 * delta * max(2 * p * (1 - p), (1 - p**2) / 2) == pytest.approx(alpha, abs=1e-6)

@@ -9,9 +9,13 @@ from conftest import write_toy_cohort
 
 from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import ComputeSection, SegmenterSection
+from pipeline.generate.cases import redraw
 from pipeline.generate.judge import Judge, train_judge
 from pipeline.generate.measures import (
     SLICES_PER_CASE,
+    Look,
+    count_clean,
+    mean_dice,
     measure_draws,
     measure_fidelity,
     measure_realism,
@@ -57,22 +61,57 @@ def test_a_sample_is_of_slices_with_brain_that_stay_with_their_tissue(real: Coho
 
 def test_scans_that_show_their_labels_are_found_and_others_are_not(real: Cohort, judge: Judge, tmp_path: Path) -> None:
     same = change_cohort(real, tmp_path / "same", lambda data: data)
-    regions, seen = measure_fidelity(judge, same.cases, real.patients("test"))
+    test = real.patients("test")
+    regions, seen = measure_fidelity(judge, same.cases, test, test)
     assert set(regions) == {"WT", "TC", "ET"}
     assert regions["WT"]["synthetic"] > 0.6
     assert regions["WT"]["ratio"] == pytest.approx(regions["WT"]["synthetic"] / regions["WT"]["real_test"])
     assert len(seen) == len(same.cases)
+    assert regions["ET"]["redrawn"] == regions["ET"]["real_test"]
+    assert regions["ET"]["clean"] == {"synthetic": [0, 0], "real_test": [0, 0], "redrawn": [0, 0]}
     # The tumour on the other side than the label says.
     moved = change_cohort(real, tmp_path / "moved", lambda data: replace(data, tumor_map=data.tumor_map[::-1].copy()))
-    assert measure_fidelity(judge, moved.cases, real.patients("test"))[0]["WT"]["ratio"] < 0.7
+    assert measure_fidelity(judge, moved.cases, test, test)[0]["WT"]["ratio"] < 0.7
 
     def without_tumor(data: CaseData) -> CaseData:
         return replace(data, images={name: np.zeros_like(image) for name, image in data.images.items()})
 
     empty = change_cohort(real, tmp_path / "empty", without_tumor)
-    regions, seen = measure_fidelity(judge, empty.cases, real.patients("test"))
+    regions, seen = measure_fidelity(judge, empty.cases, test, empty.cases)
     assert regions["WT"]["synthetic"] == 0.0
+    assert regions["WT"]["redrawn"] == 0.0
     assert seen == [None] * len(empty.cases)
+
+
+def test_cases_without_a_region_are_counted_apart() -> None:
+    """Dice of nothing is 1 or 0 for a single voxel: in a mean it would say how many cases have none."""
+    looks = [
+        Look({"ET": 0.8}, frozenset({"ET"}), None),
+        Look({"ET": 0.6}, frozenset({"ET"}), None),
+        Look({"ET": 1.0}, frozenset(), None),
+        Look({"ET": 0.0}, frozenset(), None),
+    ]
+    assert mean_dice(looks) == {"ET": pytest.approx(0.7)}
+    assert count_clean(looks) == {"ET": (1, 2)}
+    assert mean_dice(looks[2:]) == {"ET": None}
+
+
+def test_redrawn_cases_have_the_patients_maps_and_scans_of_their_own(real: Cohort, tmp_path: Path) -> None:
+    config = GeneratorConfig(
+        dimensions=2,
+        n_classes=real.scheme.n_condition_classes,
+        n_modalities=4,
+        channels=8,
+        levels=2,
+        style_size=4,
+        context_slices=1,
+    )
+    made = redraw(Generator(config), real.patients("test"), real, CPU, 3, tmp_path / "redrawn")
+    assert len(made) == 3
+    for case, person in zip(made, real.patients("test"), strict=True):
+        np.testing.assert_array_equal(case.condition(real.scheme), person.condition(real.scheme))
+        assert all(not np.array_equal(case.image(name), person.image(name)) for name in real.modalities)
+        assert person.subject not in case.subject
 
 
 def test_real_scans_measure_like_real_scans_and_washed_out_ones_do_not(

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.attributes import CaseAttributes, describe_tumor, tissue_contrast
-from pipeline.cohort import Case, CaseData, Cohort
+from pipeline.cohort import UNKNOWN, Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import CaseError
 from pipeline.generate.atlas import atlas_labels
@@ -96,6 +97,37 @@ def make_cases(
             for case, labels in zip(some, list(iterate_cases(make_labels, tasks, compute)), strict=True):
                 yield _render(generator, case, labels, cohort, config, seed)
                 task.advance()
+
+
+def redraw(
+    generator: Generator, cases: Sequence[Case], cohort: Cohort, compute: ComputeSection, seed: int, folder: Path
+) -> tuple[Case, ...]:
+    """Draw scans of real label maps, to see what the generator makes of them; private, since the maps are patients'.
+
+    Parameters
+    ----------
+    generator : Generator
+    cases : sequence of Case
+        Whose label maps are drawn.
+    cohort : Cohort
+    compute : ComputeSection
+    seed : int
+    folder : Path
+        Cohort folder to write; the caller removes it.
+    """
+    generator = generator.to(training_device(compute))
+    rows = []
+    for number, case in enumerate(cases, start=1):
+        condition = case.condition(cohort.scheme)
+        stream = torch_stream(seed, "redraw", number)
+        scan = render_with_style(generator, condition, draw_style(generator, stream), stream)
+        images = {name: to_intensity(scan[i], condition > 0) for i, name in enumerate(cohort.modalities)}
+        maps = np.asarray(case.tissue_map()), np.asarray(case.tumor_map())
+        subject = f"redrawn{number:05d}"
+        write_case(folder, CaseData(subject, images, *maps, case.affine, {}))
+        rows.append({"participant_id": f"sub-{subject}", "source": "redrawn", "split": UNKNOWN})
+    write_cohort_files(folder, "Redrawn", cohort.scheme, rows, "Real label maps with drawn scans. Private.\n")
+    return open_cohort(folder).cases
 
 
 def make_labels(task: LabelTask) -> LabelMaps:

@@ -84,11 +84,14 @@ class Look:
     ----------
     dice : dict of str to float
         With the case's own label map, by region.
+    present : frozenset of str
+        Regions that the label map has.
     seen : CaseAttributes or None
         The tumour that it sees; None if none.
     """
 
     dice: dict[str, float]
+    present: frozenset[str]
     seen: CaseAttributes | None
 
 
@@ -98,7 +101,9 @@ def look_at(judge: Judge, cases: Sequence[Case]) -> list[Look]:
     with progress("judged", len(cases)) as task:
         for case in cases:
             found = judge.segment(case)
-            looks.append(Look(judge.score(case, found), _describe(case, found, judge)))
+            asked = np.asarray(case.tumor_map())
+            present = frozenset(name for name in judge.scheme.regions if judge.scheme.region_mask(asked, name).any())
+            looks.append(Look(judge.score(case, found), present, _describe(case, found, judge)))
             task.advance()
     return looks
 
@@ -112,31 +117,62 @@ def _describe(case: Case, found: UInt8Array, judge: Judge) -> CaseAttributes | N
     return replace(tumor, contrast=contrast)
 
 
-def mean_dice(looks: Sequence[Look]) -> dict[str, float]:
-    """Return the mean Dice by region."""
-    return {region: float(np.mean([look.dice[region] for look in looks])) for region in looks[0].dice}
+def mean_dice(looks: Sequence[Look]) -> dict[str, float | None]:
+    """Return the mean Dice by region, over cases whose label map has it; None where none has.
+
+    Where there is nothing to find the Dice is 0 or 1, for a single voxel: that says little of a scan, and how many such
+    cases a cohort has is for its plan to say.
+    """
+    found = {region: [look.dice[region] for look in looks if region in look.present] for region in looks[0].dice}
+    return {region: float(np.mean(values)) if values else None for region, values in found.items()}
+
+
+def count_clean(looks: Sequence[Look]) -> dict[str, tuple[int, int]]:
+    """Return by region in how many of the cases without it none is seen, and the number of those cases."""
+    absent = {region: [look.dice[region] for look in looks if region not in look.present] for region in looks[0].dice}
+    return {region: (sum(value == 1.0 for value in values), len(values)) for region, values in absent.items()}
 
 
 def measure_fidelity(
-    judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case]
+    judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case], redrawn: Sequence[Case]
 ) -> tuple[dict[str, dict[str, Any]], list[CaseAttributes | None]]:
-    """Let the judge look at each synthetic case, and at real ones.
+    """Let the judge look at each synthetic case, at real ones, and at the latter's label maps drawn by the generator.
+
+    Parameters
+    ----------
+    judge : Judge
+    synthetic : sequence of Case
+    real_test : sequence of Case
+        One of each test patient.
+    redrawn : sequence of Case
+        Their label maps with scans that the generator drew: what is worse there than in theirs is the drawing's fault,
+        not the label map's.
 
     Returns
     -------
     dict
         By region: mean Dice on synthetic cases against the label map asked for, on real test patients against theirs,
-        and the ratio of both.
+        the ratio of both, Dice on redrawn cases; each over cases that have the region. ``clean``: in how many of
+        those without it none is seen, and of how many, for each of the three.
     list of CaseAttributes or None
         What the judge sees in each synthetic case; None where it sees no tumour.
     """
-    looks = look_at(judge, synthetic)
-    real_dice = mean_dice(look_at(judge, real_test))
+    looks = {
+        "synthetic": look_at(judge, synthetic),
+        "real_test": look_at(judge, real_test),
+        "redrawn": look_at(judge, redrawn),
+    }
+    dice = {name: mean_dice(found) for name, found in looks.items()}
+    clean = {name: count_clean(found) for name, found in looks.items()}
     regions: dict[str, dict[str, Any]] = {}
-    for region, dice in mean_dice(looks).items():
-        real = real_dice[region]
-        regions[region] = {"synthetic": dice, "real_test": real, "ratio": dice / real if real > 0 else None}
-    return regions, [look.seen for look in looks]
+    for region in judge.scheme.regions:
+        made, real = dice["synthetic"][region], dice["real_test"][region]
+        regions[region] = {
+            **{name: found[region] for name, found in dice.items()},
+            "ratio": made / real if made is not None and real else None,
+            "clean": {name: list(found[region]) for name, found in clean.items()},
+        }
+    return regions, [look.seen for look in looks["synthetic"]]
 
 
 def measure_realism(

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.attributes import CaseAttributes
 from pipeline.cohort import open_cohort, write_json, write_tsv
-from pipeline.generate.cases import subject_name
+from pipeline.generate.cases import redraw, subject_name
 from pipeline.generate.geometry import compare_geometry
 from pipeline.generate.judge import train_judge
 from pipeline.generate.measures import measure_draws, measure_fidelity, measure_realism
@@ -35,7 +35,10 @@ def run(context: StageContext) -> dict[str, Any]:
     judge = train_judge(cohort, members, config.judge, compute, derive_seed(seed, "judge"), context.out / "judge")
     # It was trained on members: nothing of it stays beside what may be shared.
     shutil.rmtree(context.out / "judge")
-    fidelity, seen = measure_fidelity(judge, synthetic.cases, cohort.patients("test"))
+    test = cohort.patients("test")
+    redrawn = redraw(generator, test, cohort, compute, seed, context.out / "redrawn")
+    fidelity, seen = measure_fidelity(judge, synthetic.cases, test, redrawn)
+    shutil.rmtree(context.out / "redrawn")
     realism = measure_realism(judge, synthetic, cohort, config.two_sample_steps, derive_seed(seed, "realism"))
     measured = {
         "fidelity": fidelity,
@@ -58,7 +61,11 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.image("walk", WALK_PICTURE)
     context.tracker.table("plan", table)
     met = sum(asked.is_met_by(tumor, config) for asked, tumor in made.kept)
-    figures = {f"fidelity/{region}": float(scores["synthetic"]) for region, scores in fidelity.items()}
+    figures = {
+        f"fidelity/{region}": float(scores["synthetic"])
+        for region, scores in fidelity.items()
+        if scores["synthetic"] is not None
+    }
     figures |= {
         f"realism/{name}": float(value["synthetic"])
         for name, value in realism.items()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 DETAIL_WINDOW, DETAIL_GAIN, DETAIL_LIMIT = 3, 20.0, 2.0
-GRAIN_LAYERS = 1
+GRAIN_LAYERS, GRAIN_NARROWER = 1, 2
 # What the generator heeds of each judgement. Of the grain a tenth: its amplified detail gives amplified gradients, and
 # more of it costs fidelity to the label map.
 WEIGHTS = (0.5, 0.5, 0.1)
@@ -36,7 +36,7 @@ class Discriminator(nn.Module):
     n_modalities, n_classes : int
         Channels of scan and condition.
     channels : int
-        In the first layer.
+        In the first layer of the two that see the scan itself; half as many in that of the grain.
     n_layers : int
         Of the two that see the scan itself.
     spectral : bool
@@ -61,7 +61,7 @@ class Discriminator(nn.Module):
         )
         self.grain = PatchDiscriminator(
             dimensions,
-            channels,
+            max(1, channels // GRAIN_NARROWER),
             n_channels,
             num_layers_d=GRAIN_LAYERS,
             norm=None,  # type: ignore[arg-type]  # MONAI's hint forbids what its code allows.
@@ -70,13 +70,15 @@ class Discriminator(nn.Module):
             if spectral and isinstance(module, nn.Conv2d | nn.Conv3d):
                 spectral_norm(module)
 
-    def forward(self, scan: Tensor, condition: Tensor) -> list[list[Tensor]]:
+    def forward(self, scan: Tensor, condition: Tensor, with_grain: bool = True) -> list[list[Tensor]]:
         """Judge scans.
 
         Parameters
         ----------
         scan : Tensor, (N, modalities, *spatial), float32 in [-1, 1]
         condition : Tensor, (N, classes, *spatial), float32
+        with_grain : bool
+            Whether the third is asked too; who wants features to match need not.
 
         Returns
         -------
@@ -84,13 +86,14 @@ class Discriminator(nn.Module):
             For each of the three the features of each layer; the last are the logits of patches. Of the grain there
             are logits only.
         """
-        grain = self.grain(torch.cat([self.detail(scan, condition), condition], dim=1))
         joined = torch.cat([scan, condition], dim=1)
         results = []
         for discriminator in self.scales:
             results.append(discriminator(joined))
             joined = self.pool(joined, 2)
-        return [*results, grain[-1:]]
+        if with_grain:
+            results.append(self.grain(torch.cat([self.detail(scan, condition), condition], dim=1))[-1:])
+        return results
 
     def detail(self, scan: Tensor, condition: Tensor) -> Tensor:
         """Return what a scan has beside its local mean, amplified and cut at a limit.

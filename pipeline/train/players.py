@@ -151,10 +151,10 @@ class OrdinaryGame(Players):
 
         self.discriminator.requires_grad_(False)
         with torch.no_grad():
-            real_judged = self._judge(real_seen, classes_seen)
+            real_judged = self._judge(real_seen, classes_seen, with_grain=False)
         fake_judged = self._judge(augment(fake, classes)[0], classes_seen)
         loss_adversarial = generator_hinge(fake_judged, WEIGHTS)
-        loss_matching = feature_matching(real_judged, fake_judged)
+        loss_matching = feature_matching(real_judged, fake_judged[: len(real_judged)])
         loss_generator = loss_adversarial + plan.config.feature_matching_weight * loss_matching
         loss_reconstruction = (fake - real).abs().mean()
         if plan.config.reconstruction_weight > 0:
