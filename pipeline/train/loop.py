@@ -65,6 +65,9 @@ def train_generator(plan: TrainingPlan, folder: Path, monitor: Monitor | None = 
                 save_checkpoint(folder / CHECKPOINTS, step, game.networks, game.optimizers)
             task.advance(1, losses.note())
     save_generator(game.averaged, folder)
+    if config.privacy is not None:
+        # Who knew it could take the noise away; nothing is left to go on with.
+        _import_private().forget_noise_key(folder / CHECKPOINTS)
 
 
 def _start_game(plan: TrainingPlan, folder: Path) -> Game:

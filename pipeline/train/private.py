@@ -171,6 +171,11 @@ def read_noise_key(folder: Path) -> int:
     return int(path.read_text(encoding="ascii"), 16)
 
 
+def forget_noise_key(folder: Path) -> None:
+    """Remove the key of a finished training."""
+    (folder / KEY_FILE).unlink(missing_ok=True)
+
+
 def draw_patients(n: int, rate: float, stream: np.random.Generator) -> NDArray[np.int64]:
     """Return the indices of the patients of a step: each is drawn with the same probability, apart from the others."""
     return np.flatnonzero(stream.random(n) < rate)
