@@ -53,7 +53,7 @@ def measure_arm(
     )
     synthetic = open_cohort(folder / "synthetic")
     realism = measure_realism(judge, synthetic, cohort, config.generate.two_sample_steps, seed, sides=("val",))
-    found = mean_dice(look_at(judge, synthetic.cases))
+    found = mean_dice(look_at(judge, synthetic.cases, len(synthetic.cases)))
     figures = {f"fidelity_{region}": dice for region, dice in found.items() if dice is not None}
     figures |= {name: float(v["synthetic"]) for name, v in realism.items() if isinstance(v["synthetic"], float)}
     figures["likeness_between_draws"] = measure_draws(generator, synthetic.cases, cohort.scheme, seed)
@@ -75,7 +75,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:
         section = config.generate.judge.model_copy(update={"steps": JUDGE_STEPS})
         judge = train_judge(cohort, cohort.split("train"), section, config.compute, 0, Path(scratch, "judge"))
-        reference = mean_dice(look_at(judge, cohort.patients("val")))
+        val = cohort.patients("val")
+        reference = mean_dice(look_at(judge, val, len(val)))
         lines.append({"judge_dice_on_val": reference})
         print(json.dumps(lines[-1]), flush=True)
         for arm in arguments.arms.split(","):
@@ -88,6 +89,7 @@ def main() -> None:
                 if len(found) > 1
                 else round(found[0][name], 4)
                 for name in found[0]
+                if all(name in one for one in found)
             }
             lines.append({"arm": arm, "seeds": arguments.seeds, "mean_and_sd": summary})
             print(json.dumps(lines[-1]), flush=True)

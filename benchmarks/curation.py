@@ -45,7 +45,7 @@ def measure_cohort(
     made = generate_cohort(generator, cohort, cohort.split("train"), section, config.compute, seed, folder)
     synthetic = open_cohort(folder)
     realism = measure_realism(judge, synthetic, cohort, section.two_sample_steps, seed)
-    found = mean_dice(look_at(judge, synthetic.cases))
+    found = mean_dice(look_at(judge, synthetic.cases, len(synthetic.cases)))
     figures = {f"fidelity_{region}": dice for region, dice in found.items() if dice is not None}
     figures |= {name: float(v["synthetic"]) for name, v in realism.items() if isinstance(v["synthetic"], float)}
     setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, seed)
@@ -63,6 +63,7 @@ def summarise(found: list[dict[str, float]]) -> dict[str, list[float]]:
     return {
         name: [round(mean(one[name] for one in found), 4), round(stdev([one[name] for one in found]), 4)]
         for name in found[0]
+        if all(name in one for one in found)
     }
 
 
@@ -89,7 +90,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="curation-") as scratch:
         section = config.generate.judge.model_copy(update={"steps": JUDGE_STEPS})
         judge = train_judge(cohort, members, section, config.compute, 0, Path(scratch, "judge"))
-        say({"judge_dice_on_val": mean_dice(look_at(judge, cohort.patients("val")))})
+        val = cohort.patients("val")
+        say({"judge_dice_on_val": mean_dice(look_at(judge, val, len(val)))})
         for seed in range(arguments.seeds):
             plan = TrainingPlan(members, cohort.scheme, cohort.modalities, config.train, config.compute, seed)
             train_generator(plan, Path(scratch, f"model-{seed}"))
@@ -102,7 +104,7 @@ def main() -> None:
         say({"candidates": number, "seeds": arguments.seeds, "mean_and_sd": summarise(found[number])})
     for number in numbers[1:]:
         pairs = zip(found[number], found[numbers[0]], strict=True)
-        differences = [{name: one[name] - other[name] for name in one} for one, other in pairs]
+        differences = [{name: one[name] - other[name] for name in one.keys() & other.keys()} for one, other in pairs]
         say({"candidates": number, "less": numbers[0], "mean_and_sd_of_differences": summarise(differences)})
     if arguments.out:
         arguments.out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

@@ -201,16 +201,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=80.0, help="wall time of each training")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="train-against-") as name:
         folder = Path(name)
-        ingest = {"phantom_cases": 20, "phantom_spacing_mm": 3.0, "spacing_mm": 3.0, "size_voxels": list(SIZE)}
+        ingest = {"phantom_cases": 40, "phantom_spacing_mm": 3.0, "spacing_mm": 3.0, "size_voxels": list(SIZE)}
         content = {"ingest": ingest, "tracking": {"uri": "none"}, "compute": {"accelerator": "cpu"}}
         run_stages(parse_config(content, "benchmark"), folder / "run", "ingest", "ingest")
         cohort = open_cohort(folder / "run" / "cohort")
         mine, theirs = seconds_a_step(cohort, folder)
-        section = SegmenterSection(steps=300, filters=8, learning_rate=2e-3, validate_every=100)
+        section = SegmenterSection(steps=600, filters=8, learning_rate=3e-3, validate_every=150)
         judge = train_judge(cohort, cohort.split("train"), section, CPU, 0, folder / "judge")
         found: dict[str, list[dict[str, float]]] = {"ours": [], "reference": []}
         for seed in range(arguments.seeds):

@@ -150,7 +150,9 @@ class TrainSection(Section):
     patch_voxels: Shape | None = Field(None, description="Training patch in 3D; the whole volume if not given.")
     learning_rate_generator: PositiveFloat = Field(1e-4, description="Adam step size of the generator.")
     learning_rate_discriminator: PositiveFloat = Field(4e-4, description="Adam step size of the discriminator.")
-    discriminator_channels: PositiveInt = Field(32, description="Discriminator channels in its first layer.")
+    discriminator_channels: PositiveInt = Field(
+        32, description="Discriminator channels in its first layer; half as many for its grain."
+    )
     discriminator_layers: PositiveInt = Field(
         3, description="Layers of each of the two discriminators that see the scan; that of its grain has one."
     )

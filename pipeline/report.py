@@ -26,8 +26,8 @@ GROUP_TITLES = {
     "real": "real persons, not trained on",
 }
 FIDELITY_HEAD = (
-    *("region", "synthetic", "real test persons", "synthetic / real", "real maps, drawn"),
-    "no region, none seen: synthetic; real",
+    *("region", "synthetic", "real test persons", "synthetic / real", "their maps, drawn", "drawn less real"),
+    "no region, and none seen: synthetic; real; drawn",
 )
 REALISM_TITLES = {
     "frechet_distance": "Frechet distance of features",
@@ -217,13 +217,12 @@ def _realism(folder: Path) -> str:
     fidelity = [
         (
             REGION_TITLES[region],
-            _dice(scores["synthetic"]),
-            _dice(scores["real_test"]),
+            _dice(scores, "synthetic"),
+            _dice(scores, "real_test"),
             _share(scores["ratio"]),
-            _dice(scores["redrawn"]),
-            "; ".join(
-                f"{scores['clean'][name][0]} of {scores['clean'][name][1]}" for name in ("synthetic", "real_test")
-            ),
+            _dice(scores, "redrawn"),
+            _difference(scores["redrawn_less_real"]),
+            "; ".join("{} of {}".format(*scores["clean"][name]) for name in ("synthetic", "real_test", "redrawn")),
         )
         for region, scores in measured["fidelity"].items()
     ]
@@ -235,8 +234,9 @@ def _realism(folder: Path) -> str:
     return (
         "<h3>Do the scans show what their label maps say?</h3><p>A segmenter trained on real training persons looks at "
         "them; Dice of what it finds with the label map, beside its Dice on real test persons, over cases that have "
-        "the region. Then the test persons' own label maps, drawn by the generator: what is worse there is the "
-        "drawing's fault. Last, cases without the region in which none is seen, synthetic and real.</p>"
+        "the region (how many). Then the test persons' own label maps, drawn by the generator, and the mean difference "
+        "to their real scans with its interval: what is worse there lies in the drawing; to be better is no merit, "
+        "since drawn scans are plainer. Last, of the cases without the region those in which none is seen.</p>"
         f"{make_table(FIDELITY_HEAD, fidelity)}"
         "<h3>How real do they look?</h3><p>Each figure compares scans with those of persons trained on; the last "
         "column compares real persons who were not trained on with them: as good as it can get. Features are "
@@ -272,8 +272,12 @@ def _realism_cell(realism: Mapping[str, Any], name: str, side: str) -> str:
     return with_interval(value, interval) if interval else f"{value:.3g}"
 
 
-def _dice(value: float | None) -> str:
-    return "none has it" if value is None else f"{value:.2f}"
+def _dice(scores: Mapping[str, Any], name: str) -> str:
+    return "none has it" if scores[name] is None else f"{scores[name]:.2f} ({scores['n'][name]})"
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    return "too few" if found is None else "{:+.2f} ({:+.2f} to {:+.2f})".format(found["value"], *found["ci"])
 
 
 def _share(value: float | None) -> str:

@@ -93,3 +93,22 @@ def test_the_generator_learns_from_grain() -> None:
     make(2)(scan, condition_of(1, 32, 32))[-1][-1].sum().backward()
     assert scan.grad is not None
     assert scan.grad.any()
+
+
+def test_who_wants_features_to_match_is_not_made_to_wait_for_the_grain(monkeypatch: pytest.MonkeyPatch) -> None:
+    discriminator, condition = make(2), condition_of(2, 32, 32)
+    scan = torch.zeros(2, 2, 32, 32)
+    whole = discriminator.eval()(scan, condition)
+    asked: list[torch.Tensor] = []
+    monkeypatch.setattr(discriminator.grain, "forward", asked.append)
+    without = discriminator(scan, condition, with_grain=False)
+    assert not asked
+    assert len(without) == len(whole) - 1 == 2
+    for one, other in zip(without, whole, strict=False):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_grain_is_judged_at_half_the_width() -> None:
+    discriminator = make(2)
+    for part, width in ((discriminator.scales[0], 8), (discriminator.scales[1], 8), (discriminator.grain, 4)):
+        assert next(m.out_channels for m in part.modules() if isinstance(m, torch.nn.Conv2d)) == width

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from conftest import check_whole, rng, write_toy_cohort
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import euler_number
 from test_warps import jacobian_determinant
@@ -86,8 +87,33 @@ def test_a_new_persons_warp_folds_nowhere(seed: int, spacing_mm: float) -> None:
     assert jacobian_determinant(warp, (spacing_mm,) * 3).min() > 0
 
 
+def has_topology_of(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Tell whether both have as many parts, holes and tunnels.
+
+    With voxels joined at faces alone, or at corners too: where just one of both counts a tunnel, two voxels touch at a
+    corner (one warp in sixty does that somewhere), and nothing could pass.
+    """
+    return ndimage.label(mask)[1] == ndimage.label(other)[1] and any(
+        euler_number(mask, connectivity=reach) == euler_number(other, connectivity=reach) for reach in (1, 3)
+    )
+
+
+def test_topology_sees_a_tunnel_of_one_voxel_a_hole_and_a_part_and_no_touch_at_a_corner() -> None:
+    solid = np.zeros((12, 12, 12), bool)
+    solid[2:10, 2:10, 2:10] = True
+    for where in (np.s_[5, 5, 2:10], np.s_[5, 5, 5], np.s_[0, 0, 0]):
+        changed = solid.copy()
+        changed[where] ^= True
+        assert not has_topology_of(changed, solid)
+    # A groove of the surface whose two banks touch at an edge.
+    notched = solid.copy()
+    notched[5, 2, 9] = notched[6, 3, 9] = False
+    assert has_topology_of(notched, solid)
+
+
 @settings(deadline=None, max_examples=8)
 @given(seed=SEEDS)
+@example(seed=921692)
 def test_ventricles_stay_two_chambers_joined_in_the_middle(seed: int) -> None:
     # Two ellipsoids joined by a third, within one brain: one part each, and no tunnel.
     x, y, z = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * 2.0 for n in (80, 96, 80)], indexing="ij")
@@ -99,9 +125,8 @@ def test_ventricles_stay_two_chambers_joined_in_the_middle(seed: int) -> None:
     tissue[np.any(chambers, axis=0)] = 1
     warped = warp_labels(tissue, random_person_warp(tissue.shape, 2.0, rng(seed)), (2.0,) * 3, 4)
     for value in (1, 3):
-        before, after = tissue == value, warped == value
-        assert ndimage.label(after)[1] == ndimage.label(before)[1] == 1
-        assert euler_number(after, connectivity=1) == euler_number(before, connectivity=1)
+        assert ndimage.label(tissue == value)[1] == 1
+        assert has_topology_of(warped == value, tissue == value)
 
 
 def test_both_sides_of_a_new_person_are_much_alike() -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import write_toy_cohort
 
 from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
-from pipeline.config import ComputeSection, SegmenterSection
+from pipeline.config import ComputeSection, SegmenterSection, parse_config
 from pipeline.generate.cases import redraw
 from pipeline.generate.judge import Judge, train_judge
 from pipeline.generate.measures import (
@@ -16,11 +17,13 @@ from pipeline.generate.measures import (
     Look,
     count_clean,
     mean_dice,
+    mean_with_interval,
     measure_draws,
     measure_fidelity,
     measure_realism,
     read_sample,
 )
+from pipeline.scratch import SCRATCH, temporary_files_in
 from pipeline.train.generator import Generator, GeneratorConfig
 
 CPU = ComputeSection(accelerator="cpu", workers=1)
@@ -62,24 +65,27 @@ def test_a_sample_is_of_slices_with_brain_that_stay_with_their_tissue(real: Coho
 def test_scans_that_show_their_labels_are_found_and_others_are_not(real: Cohort, judge: Judge, tmp_path: Path) -> None:
     same = change_cohort(real, tmp_path / "same", lambda data: data)
     test = real.patients("test")
-    regions, seen = measure_fidelity(judge, same.cases, test, test)
+    regions, seen = measure_fidelity(judge, same.cases, test, iter(test), 1)
     assert set(regions) == {"WT", "TC", "ET"}
     assert regions["WT"]["synthetic"] > 0.6
     assert regions["WT"]["ratio"] == pytest.approx(regions["WT"]["synthetic"] / regions["WT"]["real_test"])
     assert len(seen) == len(same.cases)
     assert regions["ET"]["redrawn"] == regions["ET"]["real_test"]
+    assert regions["ET"]["redrawn_less_real"] == {"value": 0.0, "ci": [0.0, 0.0]}
+    assert regions["ET"]["n"] == {"synthetic": 10, "real_test": 3, "redrawn": 3}
     assert regions["ET"]["clean"] == {"synthetic": [0, 0], "real_test": [0, 0], "redrawn": [0, 0]}
     # The tumour on the other side than the label says.
     moved = change_cohort(real, tmp_path / "moved", lambda data: replace(data, tumor_map=data.tumor_map[::-1].copy()))
-    assert measure_fidelity(judge, moved.cases, test, test)[0]["WT"]["ratio"] < 0.7
+    assert measure_fidelity(judge, moved.cases, test, test, 1)[0]["WT"]["ratio"] < 0.7
 
     def without_tumor(data: CaseData) -> CaseData:
         return replace(data, images={name: np.zeros_like(image) for name, image in data.images.items()})
 
     empty = change_cohort(real, tmp_path / "empty", without_tumor)
-    regions, seen = measure_fidelity(judge, empty.cases, test, empty.cases)
+    regions, seen = measure_fidelity(judge, empty.cases, test, empty.cases[-3:], 1)
     assert regions["WT"]["synthetic"] == 0.0
     assert regions["WT"]["redrawn"] == 0.0
+    assert regions["WT"]["redrawn_less_real"]["ci"][1] < 0
     assert seen == [None] * len(empty.cases)
 
 
@@ -106,12 +112,36 @@ def test_redrawn_cases_have_the_patients_maps_and_scans_of_their_own(real: Cohor
         style_size=4,
         context_slices=1,
     )
-    made = redraw(Generator(config), real.patients("test"), real, CPU, 3, tmp_path / "redrawn")
-    assert len(made) == 3
-    for case, person in zip(made, real.patients("test"), strict=True):
-        np.testing.assert_array_equal(case.condition(real.scheme), person.condition(real.scheme))
-        assert all(not np.array_equal(case.image(name), person.image(name)) for name in real.modalities)
-        assert person.subject not in case.subject
+    section = parse_config({"generate": {"look": "fixed"}}, "tests").generate
+    generator = Generator(config)
+    with torch.no_grad():
+        # Each modality has its own brightness, so that one for another shows.
+        generator.head.bias += torch.tensor([-1.0, 0.0, 1.0, 2.0])
+    seen: list[Path] = []
+    with temporary_files_in(tmp_path):
+        made = redraw(generator, real.patients("test"), real, section, CPU, 3)
+        for case, person in zip(made, real.patients("test"), strict=True):
+            np.testing.assert_array_equal(case.condition(real.scheme), person.condition(real.scheme))
+            brain = case.brain()
+            means = [float(np.asarray(case.image(name))[brain].mean()) for name in real.modalities]
+            assert means == sorted(means)
+            assert means[0] + 200 < means[3]
+            assert person.subject not in case.subject
+            # One at a time, and out of other users' sight.
+            assert not any(path.exists() for path in seen)
+            assert (tmp_path / SCRATCH).stat().st_mode & 0o077 == 0
+            seen.append(case.folder)
+    assert len(seen) == 3
+    assert not any((tmp_path / SCRATCH).iterdir())
+
+
+def test_a_mean_has_the_spread_of_its_patients() -> None:
+    found = mean_with_interval(list(np.random.default_rng(1).normal(0.1, 0.05, 100)), np.random.default_rng(2))
+    assert found is not None
+    assert found["value"] == pytest.approx(0.1, abs=0.02)
+    # Four standard errors of .005 wide.
+    assert found["ci"][1] - found["ci"][0] == pytest.approx(0.0196, rel=0.2)
+    assert mean_with_interval([0.5], np.random.default_rng(2)) is None
 
 
 def test_real_scans_measure_like_real_scans_and_washed_out_ones_do_not(

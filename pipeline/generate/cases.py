@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pipeline.attributes import CaseAttributes, describe_tumor, tissue_contrast
-from pipeline.cohort import UNKNOWN, Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
+from pipeline.cohort import Case, CaseData, Cohort, write_case
 from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import CaseError
 from pipeline.generate.atlas import atlas_labels
@@ -19,6 +19,7 @@ from pipeline.generate.sampling import draw_style, render_with_style, to_intensi
 from pipeline.labels import LabelScheme
 from pipeline.parallel import iterate_cases, training_device
 from pipeline.progress import progress
+from pipeline.scratch import temporary_folder
 from pipeline.seeds import numpy_stream, torch_stream
 from pipeline.train.generator import Generator
 from pipeline.volumes import Grid
@@ -100,9 +101,17 @@ def make_cases(
 
 
 def redraw(
-    generator: Generator, cases: Sequence[Case], cohort: Cohort, compute: ComputeSection, seed: int, folder: Path
-) -> tuple[Case, ...]:
-    """Draw scans of real label maps, to see what the generator makes of them; private, since the maps are patients'.
+    generator: Generator,
+    cases: Sequence[Case],
+    cohort: Cohort,
+    config: GenerateSection,
+    compute: ComputeSection,
+    seed: int,
+) -> Iterator[Case]:
+    """Draw scans of real label maps as the synthetic cohort's are drawn, to see what the generator makes of them.
+
+    They are private, since the maps are patients': one at a time lies in a temporary folder, and is gone when the next
+    is asked for.
 
     Parameters
     ----------
@@ -110,24 +119,21 @@ def redraw(
     cases : sequence of Case
         Whose label maps are drawn.
     cohort : Cohort
+    config : GenerateSection
     compute : ComputeSection
     seed : int
-    folder : Path
-        Cohort folder to write; the caller removes it.
     """
     generator = generator.to(training_device(compute))
-    rows = []
     for number, case in enumerate(cases, start=1):
         condition = case.condition(cohort.scheme)
         stream = torch_stream(seed, "redraw", number)
-        scan = render_with_style(generator, condition, draw_style(generator, stream), stream)
+        scan = render_with_style(generator, condition, _draw_look(generator, config, seed, stream), stream)
         images = {name: to_intensity(scan[i], condition > 0) for i, name in enumerate(cohort.modalities)}
         maps = np.asarray(case.tissue_map()), np.asarray(case.tumor_map())
-        subject = f"redrawn{number:05d}"
-        write_case(folder, CaseData(subject, images, *maps, case.affine, {}))
-        rows.append({"participant_id": f"sub-{subject}", "source": "redrawn", "split": UNKNOWN})
-    write_cohort_files(folder, "Redrawn", cohort.scheme, rows, "Real label maps with drawn scans. Private.\n")
-    return open_cohort(folder).cases
+        data = CaseData(f"redrawn{number:05d}", images, *maps, case.affine, {})
+        with temporary_folder() as folder:
+            write_case(folder, data)
+            yield Case(data.subject, folder / f"sub-{data.subject}" / "anat")
 
 
 def make_labels(task: LabelTask) -> LabelMaps:
@@ -177,7 +183,7 @@ def _render(
     tumor = _describe(labels, grid, cohort.scheme)
     for attempt in range(config.max_attempts if "contrast" in asked.wanted else 1):
         stream = torch_stream(seed, "render", asked.number, *([attempt] if attempt else []))
-        style = draw_style(generator, torch_stream(seed, "look") if config.look == "fixed" else stream)
+        style = _draw_look(generator, config, seed, stream)
         scan = render_with_style(generator, condition, style, stream)
         images = {name: to_intensity(scan[i], brain) for i, name in enumerate(cohort.modalities)}
         contrast = tissue_contrast(next(iter(images.values())), labels.tissue_map)
@@ -196,6 +202,11 @@ def _render(
     return MadeCase(
         asked, CaseData(name, images, labels.tissue_map, labels.tumor_map, grid.affine, sidecars), attributes
     )
+
+
+def _draw_look(generator: Generator, config: GenerateSection, seed: int, stream: torch.Generator) -> torch.Tensor:
+    """Draw the style of a case: its own, or the one that all have."""
+    return draw_style(generator, torch_stream(seed, "look") if config.look == "fixed" else stream)
 
 
 def _describe(labels: LabelMaps, grid: Grid, scheme: LabelScheme) -> CaseAttributes:

@@ -6,7 +6,7 @@ persons but here. The judge is another than the one that chooses, but of the sam
 fidelity after a choice is flattering by what the two have in common.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, TypeVar
@@ -43,7 +43,8 @@ MAX_PAIRS = 60
 # Drawn by chance from larger groups: memory does not grow with the cohort.
 MAX_PERSONS = 64
 MIN_PATIENTS_TWO_SAMPLE = 8
-N_REDRAWN = 4
+N_DRAWN_TWICE = 4
+N_BOOTSTRAP = 2000
 
 
 Item = TypeVar("Item")
@@ -95,10 +96,10 @@ class Look:
     seen: CaseAttributes | None
 
 
-def look_at(judge: Judge, cases: Sequence[Case]) -> list[Look]:
-    """Let the judge look at cases."""
+def look_at(judge: Judge, cases: Iterable[Case], n: int) -> list[Look]:
+    """Let the judge look at n cases, one after the other."""
     looks = []
-    with progress("judged", len(cases)) as task:
+    with progress("judged", n) as task:
         for case in cases:
             found = judge.segment(case)
             asked = np.asarray(case.tumor_map())
@@ -134,7 +135,7 @@ def count_clean(looks: Sequence[Look]) -> dict[str, tuple[int, int]]:
 
 
 def measure_fidelity(
-    judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case], redrawn: Sequence[Case]
+    judge: Judge, synthetic: Sequence[Case], real_test: Sequence[Case], redrawn: Iterable[Case], seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[CaseAttributes | None]]:
     """Let the judge look at each synthetic case, at real ones, and at the latter's label maps drawn by the generator.
 
@@ -144,35 +145,50 @@ def measure_fidelity(
     synthetic : sequence of Case
     real_test : sequence of Case
         One of each test patient.
-    redrawn : sequence of Case
-        Their label maps with scans that the generator drew: what is worse there than in theirs is the drawing's fault,
-        not the label map's.
+    redrawn : iterable of Case
+        Their label maps, in their order, with scans that the generator drew: what is worse there than in theirs lies in
+        the drawing, not in the label map. To be better than they is no merit: drawn scans are plainer.
+    seed : int
+        Root of the bootstrap.
 
     Returns
     -------
     dict
-        By region: mean Dice on synthetic cases against the label map asked for, on real test patients against theirs,
-        the ratio of both, Dice on redrawn cases; each over cases that have the region. ``clean``: in how many of
-        those without it none is seen, and of how many, for each of the three.
+        By region: mean Dice of ``synthetic``, ``real_test`` and ``redrawn`` cases, each over those that have the region
+        (``n``); ``ratio`` of the first two; ``redrawn_less_real``, mean difference by patient with its interval
+        (percentiles of a bootstrap by patient, 95 %); ``clean``: in how many of the cases without the region none is
+        seen, and of how many.
     list of CaseAttributes or None
         What the judge sees in each synthetic case; None where it sees no tumour.
     """
     looks = {
-        "synthetic": look_at(judge, synthetic),
-        "real_test": look_at(judge, real_test),
-        "redrawn": look_at(judge, redrawn),
+        "synthetic": look_at(judge, synthetic, len(synthetic)),
+        "real_test": look_at(judge, real_test, len(real_test)),
+        "redrawn": look_at(judge, redrawn, len(real_test)),
     }
     dice = {name: mean_dice(found) for name, found in looks.items()}
     clean = {name: count_clean(found) for name, found in looks.items()}
     regions: dict[str, dict[str, Any]] = {}
     for region in judge.scheme.regions:
         made, real = dice["synthetic"][region], dice["real_test"][region]
+        pairs = zip(looks["redrawn"], looks["real_test"], strict=True)
+        differences = [one.dice[region] - other.dice[region] for one, other in pairs if region in other.present]
         regions[region] = {
             **{name: found[region] for name, found in dice.items()},
+            "n": {name: sum(region in look.present for look in found) for name, found in looks.items()},
             "ratio": made / real if made is not None and real else None,
+            "redrawn_less_real": mean_with_interval(differences, numpy_stream(seed, "redrawn", region)),
             "clean": {name: list(found[region]) for name, found in clean.items()},
         }
     return regions, [look.seen for look in looks["synthetic"]]
+
+
+def mean_with_interval(values: Sequence[float], stream: np.random.Generator) -> dict[str, Any] | None:
+    """Return the mean of patients' values with percentiles of its bootstrap, 95 %; None below two patients."""
+    if len(values) < 2:
+        return None
+    means = np.mean(np.array(values)[stream.integers(len(values), size=(N_BOOTSTRAP, len(values)))], axis=1)
+    return {"value": float(np.mean(values)), "ci": [float(bound) for bound in np.quantile(means, [0.025, 0.975])]}
 
 
 def measure_realism(
@@ -290,12 +306,12 @@ def measure_draws(generator: Generator, synthetic: Sequence[Case], scheme: Label
     seed : int
     """
     values = []
-    for number, case in enumerate(synthetic[:N_REDRAWN]):
+    for number, case in enumerate(synthetic[:N_DRAWN_TWICE]):
         condition = case.condition(scheme)
         middle = tumor_centre(np.asarray(case.tumor_map()))[2]
         draws = []
         for draw in range(2):
-            scan = render_volume(generator, condition, torch_stream(seed, "redrawn", number, draw))[:, :, :, middle]
+            scan = render_volume(generator, condition, torch_stream(seed, "draws", number, draw))[:, :, :, middle]
             brain = condition[:, :, middle] > 0
             draws.append(np.stack([to_intensity(channel, brain) for channel in scan]).astype(np.float32))
         values.append(structural_likeness(draws[0], draws[1]))

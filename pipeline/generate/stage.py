@@ -14,6 +14,7 @@ from pipeline.generate.plan import plan_table
 from pipeline.generate.synthesis import CURATION_TABLE, N_PICTURES, generate_cohort
 from pipeline.generate.walk import walk
 from pipeline.runner import StageContext
+from pipeline.scratch import SCRATCH, temporary_files_in
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.weights import load_generator
 
@@ -36,9 +37,10 @@ def run(context: StageContext) -> dict[str, Any]:
     # It was trained on members: nothing of it stays beside what may be shared.
     shutil.rmtree(context.out / "judge")
     test = cohort.patients("test")
-    redrawn = redraw(generator, test, cohort, compute, seed, context.out / "redrawn")
-    fidelity, seen = measure_fidelity(judge, synthetic.cases, test, redrawn)
-    shutil.rmtree(context.out / "redrawn")
+    with temporary_files_in(context.out):
+        redrawn = redraw(generator, test, cohort, config, compute, seed)
+        fidelity, seen = measure_fidelity(judge, synthetic.cases, test, redrawn, seed)
+    shutil.rmtree(context.out / SCRATCH)
     realism = measure_realism(judge, synthetic, cohort, config.two_sample_steps, derive_seed(seed, "realism"))
     measured = {
         "fidelity": fidelity,
@@ -62,9 +64,13 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.table("plan", table)
     met = sum(asked.is_met_by(tumor, config) for asked, tumor in made.kept)
     figures = {
-        f"fidelity/{region}": float(scores["synthetic"])
+        f"fidelity/{region}/{name}": float(scores[name])
         for region, scores in fidelity.items()
-        if scores["synthetic"] is not None
+        for name in ("synthetic", "real_test", "redrawn", "ratio")
+        if scores[name] is not None
+    }
+    figures |= {
+        f"fidelity/{region}/clean": float(scores["clean"]["synthetic"][0]) for region, scores in fidelity.items()
     }
     figures |= {
         f"realism/{name}": float(value["synthetic"])
