@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.attributes import CaseAttributes, describe_tumor, tissue_contrast
-from pipeline.cohort import Case, CaseData, Cohort, write_case
+from pipeline.cohort import Case, CaseData, Cohort, Int16Array, write_case
 from pipeline.config import ComputeSection, GenerateSection
 from pipeline.errors import CaseError
 from pipeline.generate.atlas import atlas_labels
@@ -16,7 +16,7 @@ from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase
 from pipeline.generate.recombine import Donor, choose_persons, recombine, tumor_ml
 from pipeline.generate.sampling import draw_style, render_with_style, to_intensity
-from pipeline.labels import LabelScheme
+from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.parallel import iterate_cases, training_device
 from pipeline.progress import progress
 from pipeline.scratch import temporary_folder
@@ -127,8 +127,7 @@ def redraw(
     for number, case in enumerate(cases, start=1):
         condition = case.condition(cohort.scheme)
         stream = torch_stream(seed, "redraw", number)
-        scan = render_with_style(generator, condition, _draw_look(generator, config, seed, stream), stream)
-        images = {name: to_intensity(scan[i], condition > 0) for i, name in enumerate(cohort.modalities)}
+        images = _draw_images(generator, condition, cohort, config, seed, stream)
         maps = np.asarray(case.tissue_map()), np.asarray(case.tumor_map())
         data = CaseData(f"redrawn{number:05d}", images, *maps, case.affine, {})
         with temporary_folder() as folder:
@@ -179,13 +178,10 @@ def _render(
     """Draw a scan of a label map: until its contrast is as asked, if one is, and at most ``max_attempts`` times."""
     grid = Grid(cohort.shape, cohort.spacing_mm)
     condition = cohort.scheme.combine(labels.tissue_map, labels.tumor_map)
-    brain = condition > 0
     tumor = _describe(labels, grid, cohort.scheme)
     for attempt in range(config.max_attempts if "contrast" in asked.wanted else 1):
         stream = torch_stream(seed, "render", asked.number, *([attempt] if attempt else []))
-        style = _draw_look(generator, config, seed, stream)
-        scan = render_with_style(generator, condition, style, stream)
-        images = {name: to_intensity(scan[i], brain) for i, name in enumerate(cohort.modalities)}
+        images = _draw_images(generator, condition, cohort, config, seed, stream)
         contrast = tissue_contrast(next(iter(images.values())), labels.tissue_map)
         attributes = replace(tumor, contrast=contrast)
         if asked.is_met_by(attributes, config):
@@ -204,9 +200,18 @@ def _render(
     )
 
 
-def _draw_look(generator: Generator, config: GenerateSection, seed: int, stream: torch.Generator) -> torch.Tensor:
-    """Draw the style of a case: its own, or the one that all have."""
-    return draw_style(generator, torch_stream(seed, "look") if config.look == "fixed" else stream)
+def _draw_images(
+    generator: Generator,
+    condition: UInt8Array,
+    cohort: Cohort,
+    config: GenerateSection,
+    seed: int,
+    stream: torch.Generator,
+) -> dict[str, Int16Array]:
+    """Draw the scan of a label map, in a style of its own or in the one that all have."""
+    style = draw_style(generator, torch_stream(seed, "look") if config.look == "fixed" else stream)
+    scan = render_with_style(generator, condition, style, stream)
+    return {name: to_intensity(scan[i], condition > 0) for i, name in enumerate(cohort.modalities)}
 
 
 def _describe(labels: LabelMaps, grid: Grid, scheme: LabelScheme) -> CaseAttributes:

@@ -1,6 +1,7 @@
 """Stage generate: the synthetic cohort, and what is measured on it."""
 
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.attributes import CaseAttributes
@@ -63,15 +64,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.image("walk", WALK_PICTURE)
     context.tracker.table("plan", table)
     met = sum(asked.is_met_by(tumor, config) for asked, tumor in made.kept)
-    figures = {
-        f"fidelity/{region}/{name}": float(scores[name])
-        for region, scores in fidelity.items()
-        for name in ("synthetic", "real_test", "redrawn", "ratio")
-        if scores[name] is not None
-    }
-    figures |= {
-        f"fidelity/{region}/clean": float(scores["clean"]["synthetic"][0]) for region, scores in fidelity.items()
-    }
+    figures = _fidelity_figures(fidelity)
     figures |= {
         f"realism/{name}": float(value["synthetic"])
         for name, value in realism.items()
@@ -85,3 +78,15 @@ def run(context: StageContext) -> dict[str, Any]:
         "refused": made.n_refused,
         "near_duplicates": made.n_near_duplicates,
     }
+
+
+def _fidelity_figures(fidelity: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return what is tracked of fidelity; what no case has is left out."""
+    figures = {
+        f"fidelity/{region}/{name}": float(scores[name])
+        for region, scores in fidelity.items()
+        for name in ("synthetic", "real_test", "redrawn", "ratio")
+        if scores[name] is not None
+    }
+    clean = {f"fidelity/{region}/clean": float(scores["clean"]["synthetic"][0]) for region, scores in fidelity.items()}
+    return figures | clean
