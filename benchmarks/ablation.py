@@ -35,6 +35,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "no augmentation": {"augmentation": ("flip",)},
     "no feature matching": {"feature_matching_weight": 0.0},
     "with L1": {"reconstruction_weight": 5.0},
+    "all places alike": {"class_balance": 0.0},
 }
 
 

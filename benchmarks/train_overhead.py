@@ -74,13 +74,14 @@ def bare(cohort: Cohort) -> float:
     condition = torch.rand(n, shape.condition_channels, *SHAPE[:2]).contiguous(memory_format=torch.channels_last)
     real = torch.rand(n, shape.n_modalities, *SHAPE[:2]).contiguous(memory_format=torch.channels_last)
     classes = generator.centre_classes(condition)
+    even = torch.ones(n, 1, *SHAPE[:2])
     style, noise = draw_inputs(generator, n, SHAPE[:2], torch.Generator().manual_seed(0), torch.device("cpu"))
     for step in range(N_START + N_STEPS):
         if step == N_START:
             started = time.perf_counter()
         fake = generator(condition, style, noise)
         both = torch.cat([real, fake.detach()])
-        loss = discriminator_hinge(*split_judgement(judge(both, torch.cat([classes, classes])), n))
+        loss = discriminator_hinge(*split_judgement(judge(both, torch.cat([classes, classes])), n), even)
         players[1].zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         players[1].step()
@@ -88,8 +89,8 @@ def bare(cohort: Cohort) -> float:
         with torch.no_grad():
             real_judged = judge(real, classes, with_grain=False)
         fake_judged = judge(fake, classes)
-        loss_matching = feature_matching(real_judged, fake_judged[: len(real_judged)])
-        loss = generator_hinge(fake_judged, WEIGHTS) + 10.0 * loss_matching
+        loss_matching = feature_matching(real_judged, fake_judged[: len(real_judged)], even)
+        loss = generator_hinge(fake_judged, WEIGHTS, even) + 10.0 * loss_matching
         players[0].zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         players[0].step()

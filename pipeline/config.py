@@ -156,6 +156,11 @@ class TrainSection(Section):
     discriminator_layers: PositiveInt = Field(
         3, description="Layers of each of the two discriminators that see the scan; that of its grain has one."
     )
+    class_balance: Share = Field(
+        0.5,
+        description="How much more the rare classes of a batch count in what both players learn: a place by its "
+        "class's share of the batch to the power of minus this; 0: all places alike.",
+    )
     feature_matching_weight: Annotated[float, Field(ge=0.0)] = Field(10.0, description="Weight of feature matching.")
     reconstruction_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="Weight of L1 to the real scan; 0 leaves it out."

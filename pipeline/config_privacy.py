@@ -34,6 +34,11 @@ def list_conflicts(config: "RunConfig") -> list[str]:
             "them to the generator itself",
         ),
         (
+            train.class_balance > 0,
+            f"train.class_balance: expected 0, got {train.class_balance:g}: weights by the batch let one "
+            "patient's label map change the others' gradients, and clipping bounds each patient's own alone",
+        ),
+        (
             train.feature_matching_weight > 0,
             f"train.feature_matching_weight: expected 0, got {train.feature_matching_weight:g}: features of real scans "
             "reach the generator without noise",

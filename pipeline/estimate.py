@@ -22,6 +22,7 @@ from pipeline.train.loop import time_steps
 from pipeline.train.plan import TrainingPlan
 
 SECONDS_PER_VOXEL_INGEST = 1.5e-5
+SECONDS_PER_VOXEL_DRAWN = 1e-6
 SEGMENTER_STEP_SHARE = 0.6
 # A turn of the discriminator under differential privacy, in ordinary steps of a batch of that size.
 PRIVATE_TURN = 0.6
@@ -87,13 +88,14 @@ def _estimate_seconds(
         return section.steps * step_s * SEGMENTER_STEP_SHARE * in_plane
 
     curation = config.generate.curation
-    candidates_s = config.generate.n_cases * curation.candidates * voxels * 1e-6 + 5.0
+    candidates_s = config.generate.n_cases * curation.candidates * voxels * SECONDS_PER_VOXEL_DRAWN + 5.0
+    redrawn_s = n_cases * config.ingest.split.test * voxels * SECONDS_PER_VOXEL_DRAWN
     chooses_s = segmenter_s(config.generate.judge) if curation.candidates > 1 else 0.0
     trainings = len(config.evaluate.arms) * config.evaluate.n_seeds
     return {
         "ingest": 10.0 + n_cases * voxels * SECONDS_PER_VOXEL_INGEST / workers,
         "train": train_s,
-        "generate": candidates_s + chooses_s + segmenter_s(config.generate.judge),
+        "generate": candidates_s + chooses_s + segmenter_s(config.generate.judge) + redrawn_s,
         "audit": _audit_trainings(config) * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
         "evaluate": trainings * segmenter_s(config.evaluate),
         "export": config.generate.n_cases * voxels * 2e-7 + 2.0,

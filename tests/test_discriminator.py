@@ -54,7 +54,7 @@ def hinge_on_grain() -> float:
         scan = 0.4 * torch.randn(4, 2, 1, 1, generator=stream).expand(4, 2, 32, 32)
         grainy = scan + 0.02 * torch.randn(4, 2, 32, 32, generator=stream)
         real, fake = split_judgement(discriminator(torch.cat([grainy, scan]), condition)[-1:], 4)
-        loss = discriminator_hinge(real, fake)
+        loss = discriminator_hinge(real, fake, torch.ones(4, 1, 32, 32))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,12 +3,21 @@
 import pytest
 import torch
 
-from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
+from pipeline.train.losses import (
+    BALANCE_LIMIT,
+    balance_classes,
+    discriminator_hinge,
+    feature_matching,
+    generator_hinge,
+    split_judgement,
+)
+
+EVEN = torch.ones(1, 1, 2, 1)
 
 
 def judgement(*scales: list[list[float]]) -> list[list[torch.Tensor]]:
-    """Build a judgement: for each scale the values of each layer."""
-    return [[torch.tensor(layer) for layer in scale] for scale in scales]
+    """Build a judgement of one sample: for each scale the values of each layer, one channel, in a column."""
+    return [[torch.tensor(layer).reshape(1, 1, -1, 1) for layer in scale] for scale in scales]
 
 
 def test_hinge_of_the_discriminator_is_as_by_hand() -> None:
@@ -16,14 +25,14 @@ def test_hinge_of_the_discriminator_is_as_by_hand() -> None:
     fake = judgement([[9.0], [-2.0, 0.0]], [[9.0], [0.5]])
     # First scale: relu(1 - .5) = .5 and relu(1 - 2) = 0, mean .25; relu(1 - 2) = 0 and relu(1 + 0) = 1, mean .5; .75.
     # Second scale: relu(1 + 1) = 2; relu(1 + .5) = 1.5; 3.5. Mean of scales: (.75 + 3.5) / 2 = 2.125.
-    assert discriminator_hinge(real, fake).item() == pytest.approx(2.125)
+    assert discriminator_hinge(real, fake, EVEN).item() == pytest.approx(2.125)
 
 
 def test_hinge_of_the_discriminator_is_zero_and_flat_beyond_the_margin() -> None:
     real = judgement([[0.0], [1.5]])
     fake = judgement([[0.0], [-1.5]])
     real[0][-1].requires_grad_()
-    loss = discriminator_hinge(real, fake)
+    loss = discriminator_hinge(real, fake, EVEN)
     loss.backward()
     assert loss.item() == 0
     assert real[0][-1].grad is not None
@@ -33,30 +42,30 @@ def test_hinge_of_the_discriminator_is_zero_and_flat_beyond_the_margin() -> None
 def test_hinge_of_the_generator_is_linear_and_never_saturates() -> None:
     fake = judgement([[9.0], [-30.0, 10.0]], [[9.0], [4.0]])
     fake[0][-1].requires_grad_()
-    loss = generator_hinge(fake, (0.5, 0.25))
+    loss = generator_hinge(fake, (0.5, 0.25), EVEN)
     # First: -(-30 + 10) / 2 = 10, half of it; second: -4, a quarter of it.
     assert loss.item() == pytest.approx(4.0)
     loss.backward()
     # -1 / 2 positions * .5 at each logit, however sure the discriminator is.
     assert fake[0][-1].grad is not None
-    assert fake[0][-1].grad.tolist() == [-0.25, -0.25]
+    assert fake[0][-1].grad.flatten().tolist() == [-0.25, -0.25]
 
 
 def test_feature_matching_is_as_by_hand_and_leaves_the_logits_out() -> None:
     real = judgement([[0.0, 2.0], [1.0], [100.0]], [[3.0], [0.0], [100.0]])
     fake = judgement([[1.0, 5.0], [1.5], [-100.0]], [[3.0], [-4.0], [-100.0]])
     # Layers: (1 + 3) / 2 = 2; .5; 0; 4; mean 6.5 / 4 = 1.625. The logits, 200 apart, do not count.
-    assert feature_matching(real, fake).item() == pytest.approx(1.625)
+    assert feature_matching(real, fake, EVEN).item() == pytest.approx(1.625)
 
 
 def test_feature_matching_gives_no_gradient_to_the_real_features() -> None:
     real, fake = judgement([[1.0, 2.0], [0.0]]), judgement([[0.0, 5.0], [0.0]])
     real[0][0].requires_grad_()
     fake[0][0].requires_grad_()
-    feature_matching(real, fake).backward()
+    feature_matching(real, fake, EVEN).backward()
     assert real[0][0].grad is None
     assert fake[0][0].grad is not None
-    assert fake[0][0].grad.tolist() == [-0.5, 0.5]
+    assert fake[0][0].grad.flatten().tolist() == [-0.5, 0.5]
 
 
 def test_joined_judgement_splits_into_what_was_joined() -> None:
@@ -64,3 +73,42 @@ def test_joined_judgement_splits_into_what_was_joined() -> None:
     first, second = split_judgement(joined, 2)
     assert [layer.tolist() for layer in first[0]] == [[0, 1], [0, 10]]
     assert [layer.tolist() for layer in second[0]] == [[2, 3, 4], [20, 30, 40]]
+
+
+def test_weights_of_places_are_averaged_to_the_grid_of_the_answer() -> None:
+    weight = torch.tensor([0.0, 1.0, 2.0, 5.0]).reshape(1, 1, 4, 1)
+    # Two answers for four places: weights .5 and 3.5.
+    answer = judgement([[9.0], [2.0, 4.0]])
+    # Real: relu(1 - 2) and relu(1 - 4) are 0. Generated: 3 * .5 + 5 * 3.5 = 19, mean 9.5.
+    assert discriminator_hinge(answer, answer, weight).item() == pytest.approx(9.5)
+    # -(2 * .5 + 4 * 3.5) / 2 = -7.5.
+    assert generator_hinge(answer, (1.0,), weight).item() == pytest.approx(-7.5)
+    # The one layer that is matched has one value: its weight is the mean of all, 2; |9 - 6| * 2 = 6.
+    assert feature_matching(answer, judgement([[6.0], [0.0]]), weight).item() == pytest.approx(6.0)
+
+
+def map_of(*classes: int) -> torch.Tensor:
+    """Return the condition of a sample of one column: (1, 3, n, 1); 3 is no class."""
+    return torch.nn.functional.one_hot(torch.tensor(classes), 4)[:, :3].T.reshape(1, 3, -1, 1).float()
+
+
+def test_rare_classes_count_for_more() -> None:
+    condition = map_of(0, 0, 0, 0, 0, 0, 0, 0, 0, 1)
+    # Shares .9 and .1, to the power of -1: 1.111 and 10; their mean over ten places is 2.
+    assert balance_classes(condition, 1.0).flatten().tolist() == pytest.approx([0.5556] * 9 + [5.0], rel=1e-3)
+    assert balance_classes(condition, 0.0).flatten().tolist() == [1.0] * 10
+    # To the power of -.5: 1.054 and 3.162; their mean is 1.265.
+    assert balance_classes(condition, 0.5).flatten().tolist() == pytest.approx([0.8333] * 9 + [2.5], rel=1e-3)
+
+
+def test_places_without_a_class_are_not_judged_and_a_lone_voxel_does_not_outweigh_all() -> None:
+    assert balance_classes(map_of(0, 1, 3, 3), 0.5).flatten().tolist() == pytest.approx([2.0, 2.0, 0.0, 0.0])
+    assert not balance_classes(map_of(3, 3), 0.5).any()
+    lone = balance_classes(map_of(1, *[0] * 9999), 1.0)
+    assert lone.max().item() == BALANCE_LIMIT
+
+
+def test_shares_are_those_of_the_batch() -> None:
+    joined = balance_classes(torch.cat([map_of(0, 0, 0, 1), map_of(0, 0, 0, 0)]), 1.0)
+    # Shares 7/8 and 1/8: weights 8/7 and 8, their mean 2.
+    assert joined.flatten().tolist() == pytest.approx([4 / 7] * 3 + [4.0] + [4 / 7] * 4)

@@ -42,6 +42,7 @@ PRIVATE: dict[str, dict[str, Any]] = {
     "ingest": {"missing_modalities": "quarantine"},
     "train": {
         "style": "random",
+        "class_balance": 0.0,
         "feature_matching_weight": 0.0,
         "privacy": {"epsilon": 8.0, "patients_per_step": 2, "discriminator_steps": 2, "label_maps": 3},
     },
@@ -339,6 +340,7 @@ def test_both_players_learn_where_noise_is_small(plan: TrainingPlan) -> None:
 
 CONFLICTS: list[tuple[str, dict[str, Any], str]] = [
     ("train", {"reconstruction_weight": 1.0}, "reconstruction_weight: expected 0, got 1: an L1"),
+    ("train", {"class_balance": 0.5}, "class_balance: expected 0, got 0.5: weights by the batch"),
     ("train", {"feature_matching_weight": 10.0}, "feature_matching_weight: expected 0, got 10: features of real"),
     ("train", {"perceptual_weight": 1.0, "perceptual_weights": "w"}, "perceptual_weight: expected 0, got 1"),
     ("train", {"style": "measured"}, "style: expected random, got measured: style codes are fitted"),

@@ -1,4 +1,7 @@
-"""Losses of the adversarial game.
+"""Losses of the adversarial game, all of them weighted by place: rare classes of the label map count for more.
+
+An enhancing rim is a thousandth of a slice. Where all places count alike neither player gains much by heeding it, and a
+short training leaves it out.
 
 MONAI's ``PatchAdversarialLoss("hinge")`` squashes logits by tanh and uses the discriminator's form for the generator;
 both saturate, so the reference form stands here.
@@ -6,7 +9,8 @@ both saturate, so the reference form stands here.
 References
 ----------
 Lim and Ye 2017, "Geometric GAN", arXiv:1705.02894 (hinge). Wang et al. 2018, doi:10.1109/CVPR.2018.00917 (feature
-matching).
+matching). Schonfeld et al. 2021, "You only need adversarial supervision for semantic image synthesis",
+arXiv:2012.04781 (balance of classes).
 """
 
 from collections.abc import Sequence
@@ -15,28 +19,55 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BALANCE_LIMIT, TINY = 20.0, 1e-9
 Judgement = list[list[Tensor]]
 
 
-def discriminator_hinge(real: Judgement, fake: Judgement) -> Tensor:
-    """Return mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake))."""
-    terms = [F.relu(1.0 - r[-1]).mean() + F.relu(1.0 + f[-1]).mean() for r, f in zip(real, fake, strict=True)]
+def balance_classes(condition: Tensor, exponent: float) -> Tensor:
+    """Return the weight of each place: the share of its class in the batch to the power of minus ``exponent``.
+
+    Parameters
+    ----------
+    condition : Tensor, (N, classes, *spatial), float32
+        One-hot; 0 in each channel where nothing is to be judged.
+    exponent : float
+        0: all places alike; 1: all classes alike.
+
+    Returns
+    -------
+    Tensor, (N, 1, *spatial), float32 in [0, 20]
+        Mean 1, or a little less where the limit bites.
+    """
+    share = condition.mean(dim=(0, *range(2, condition.ndim)), keepdim=True).clamp_min(TINY)
+    weight = (condition * share**-exponent).sum(dim=1, keepdim=True)
+    return (weight / weight.mean().clamp_min(TINY)).clamp_max(BALANCE_LIMIT)
+
+
+def discriminator_hinge(real: Judgement, fake: Judgement, weight: Tensor) -> Tensor:
+    """Return the mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake)), each by place ``weight``."""
+    terms = [weighted_mean(F.relu(1.0 - r[-1]) + F.relu(1.0 + f[-1]), weight) for r, f in zip(real, fake, strict=True)]
     return torch.stack(terms).mean()
 
 
-def generator_hinge(fake: Judgement, weights: Sequence[float]) -> Tensor:
-    """Return the weighted sum over discriminators of -D(fake)."""
-    return torch.stack([-weight * one[-1].mean() for one, weight in zip(fake, weights, strict=True)]).sum()
+def generator_hinge(fake: Judgement, shares: Sequence[float], weight: Tensor) -> Tensor:
+    """Return the sum over discriminators of -D(fake), each by its share and by place ``weight``."""
+    terms = [-share * weighted_mean(one[-1], weight) for one, share in zip(fake, shares, strict=True)]
+    return torch.stack(terms).sum()
 
 
-def feature_matching(real: Judgement, fake: Judgement) -> Tensor:
-    """Return the mean L1 distance of features over layers and discriminators but logits; no gradient to ``real``."""
+def feature_matching(real: Judgement, fake: Judgement, weight: Tensor) -> Tensor:
+    """Return the mean L1 distance of features, over layers but the logits and by place ``weight``, to ``real``'s."""
     terms = [
-        F.l1_loss(fake_layer, real_layer.detach())
+        weighted_mean((fake_layer - real_layer.detach()).abs(), weight)
         for real_scale, fake_scale in zip(real, fake, strict=True)
         for real_layer, fake_layer in zip(real_scale[:-1], fake_scale[:-1], strict=True)
     ]
     return torch.stack(terms).mean()
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of values (N, channels, *smaller) by ``weight`` (N, 1, *spatial), averaged to their grid."""
+    return (values * F.interpolate(weight, values.shape[2:], mode="area")).mean()
 
 
 def split_judgement(joined: Judgement, n_first: int) -> tuple[Judgement, Judgement]:

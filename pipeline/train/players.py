@@ -15,7 +15,13 @@ from pipeline.train.augmentation import DiffAugment
 from pipeline.train.data import Batch, OpenCase, Sampler, style_codes
 from pipeline.train.discriminator import WEIGHTS, Discriminator
 from pipeline.train.generator import Generator
-from pipeline.train.losses import discriminator_hinge, feature_matching, generator_hinge, split_judgement
+from pipeline.train.losses import (
+    balance_classes,
+    discriminator_hinge,
+    feature_matching,
+    generator_hinge,
+    split_judgement,
+)
 from pipeline.train.perceptual import PerceptualLoss
 from pipeline.train.plan import TrainingPlan
 from pipeline.train.style import BLUR
@@ -141,10 +147,12 @@ class OrdinaryGame(Players):
         fake = torch.where(has, self.generate(condition, style, noise), -1.0)
         classes = self.generator.centre_classes(condition)
         real_seen, classes_seen = augment(real, classes)
-        both_seen = torch.cat([real_seen, augment(fake.detach(), classes)[0]])
+        fake_seen = augment(fake, classes)[0]
+        weight = balance_classes(classes_seen, plan.config.class_balance)
+        both_seen = torch.cat([real_seen, fake_seen.detach()])
         judged = self._judge(both_seen, torch.cat([classes_seen, classes_seen]))
         real_judged, fake_judged = split_judgement(judged, len(real))
-        loss_discriminator = discriminator_hinge(real_judged, fake_judged)
+        loss_discriminator = discriminator_hinge(real_judged, fake_judged, weight)
         self._discriminator_step.zero_grad(set_to_none=True)
         fabric.backward(loss_discriminator)
         self._discriminator_step.step()
@@ -152,9 +160,9 @@ class OrdinaryGame(Players):
         self.discriminator.requires_grad_(False)
         with torch.no_grad():
             real_judged = self._judge(real_seen, classes_seen, with_grain=False)
-        fake_judged = self._judge(augment(fake, classes)[0], classes_seen)
-        loss_adversarial = generator_hinge(fake_judged, WEIGHTS)
-        loss_matching = feature_matching(real_judged, fake_judged[: len(real_judged)])
+        fake_judged = self._judge(fake_seen, classes_seen)
+        loss_adversarial = generator_hinge(fake_judged, WEIGHTS, weight)
+        loss_matching = feature_matching(real_judged, fake_judged[: len(real_judged)], weight)
         loss_generator = loss_adversarial + plan.config.feature_matching_weight * loss_matching
         loss_reconstruction = (fake - real).abs().mean()
         if plan.config.reconstruction_weight > 0:

@@ -271,7 +271,8 @@ class PrivateGame(Players):
         augment = DiffAugment(
             self.plan.config.augmentation, len(scan), tuple(scan.shape[2:]), stream, self.fabric.device
         )
-        loss = generator_hinge(self.discriminator(*augment(scan, classes)), WEIGHTS)
+        even = torch.ones_like(classes[:, :1])
+        loss = generator_hinge(self.discriminator(*augment(scan, classes)), WEIGHTS, even)
         self.generator_step.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.generator_step.step()
