@@ -390,7 +390,7 @@ class ComputeSection(Section):
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device of the trainings.")
     devices: PositiveInt = Field(1, description="Devices of a training, per node; one so far.")
     nodes: PositiveInt = Field(1, description="Nodes of a training; one so far.")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="Arithmetic of trainings.")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Arithmetic of trainings.")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="Processes for work on cases; 0: one per core.")
     scheduler: str = Field("local", description="`local`, or address of a Dask scheduler (`cluster` extra).")
 

@@ -1,5 +1,6 @@
 """Geometry: a copied, moved or mirrored member is found as its own; another person is not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 from conftest import rng, write_toy_cohort
 
 from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
-from pipeline.generate.geometry import Shapes, likeness, measure_geometry, nearest_likeness, read_shapes
+from pipeline.generate.geometry import (
+    Shapes,
+    compare_geometry,
+    likeness,
+    measure_geometry,
+    nearest_likeness,
+    read_shapes,
+)
 
 SPACING_MM = 8.0
 
@@ -22,8 +30,8 @@ def shapes_of(cohort: Cohort, side: str) -> list[Shapes]:
     return [read_shapes(case, cohort.scheme, SPACING_MM) for case in cohort.split(side)]
 
 
-def copy_members(cohort: Cohort, folder: Path, change) -> list[Shapes]:
-    """Write the members' label maps anew, each changed; read them."""
+def write_copies(cohort: Cohort, folder: Path, change) -> Cohort:
+    """Write the members' label maps anew, each changed."""
     rows = []
     for case in cohort.split("train"):
         images = {name: np.array(case.image(name)) for name in cohort.modalities}
@@ -31,7 +39,12 @@ def copy_members(cohort: Cohort, folder: Path, change) -> list[Shapes]:
         write_case(folder, CaseData(case.subject, images, maps[0], maps[1], case.affine, {}))
         rows.append({"participant_id": f"sub-{case.subject}", "source": "copy", "split": "n/a", **case.attributes})
     write_cohort_files(folder, "copies", cohort.scheme, rows, "Copies.")
-    copies = open_cohort(folder)
+    return open_cohort(folder)
+
+
+def copy_members(cohort: Cohort, folder: Path, change) -> list[Shapes]:
+    """Write the members' label maps anew, each changed; read them."""
+    copies = write_copies(cohort, folder, change)
     return [read_shapes(case, copies.scheme, SPACING_MM) for case in copies.cases]
 
 
@@ -61,6 +74,17 @@ def test_measured_groups_have_mean_interval_and_the_nearest_of_all(cohort: Cohor
         }
         low, high = measured[part]["real"]["ci"]
         assert low <= measured[part]["real"]["mean"] <= high <= measured[part]["real"]["max"] < 1.0
+
+
+def test_every_scan_of_a_member_counts(cohort: Cohort, tmp_path: Path) -> None:
+    copies = write_copies(cohort, tmp_path / "copies", lambda maps: maps)
+    others = cohort.split("val")
+    of_one_person = tuple(replace(case, attributes={"person": "01"}) for case in cohort.split("train"))
+    merged = replace(cohort, cases=(*of_one_person, *others))
+    assert len(merged.patients("train")) == 1
+    measured = compare_geometry(copies, merged, rng())
+    assert measured["tumor"]["copy"]["mean"] == measured["tissue"]["copy"]["mean"] == pytest.approx(1.0)
+    assert max(measured["tissue"]["real"]["max"], measured["tumor"]["real"]["max"]) < 0.99
 
 
 def test_likeness_is_the_mean_dice_of_classes_that_are_there() -> None:

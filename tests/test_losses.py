@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
 
 from pipeline.train.losses import (
     BALANCE_LIMIT,
@@ -10,6 +11,7 @@ from pipeline.train.losses import (
     feature_matching,
     generator_hinge,
     split_judgement,
+    weighted_mean,
 )
 
 EVEN = torch.ones(1, 1, 2, 1)
@@ -75,16 +77,35 @@ def test_joined_judgement_splits_into_what_was_joined() -> None:
     assert [layer.tolist() for layer in second[0]] == [[2, 3, 4], [20, 30, 40]]
 
 
-def test_weights_of_places_are_averaged_to_the_grid_of_the_answer() -> None:
-    weight = torch.tensor([0.0, 1.0, 2.0, 5.0]).reshape(1, 1, 4, 1)
-    # Two answers for four places: weights .5 and 3.5.
-    answer = judgement([[9.0], [2.0, 4.0]])
-    # Real: relu(1 - 2) and relu(1 - 4) are 0. Generated: 3 * .5 + 5 * 3.5 = 19, mean 9.5.
-    assert discriminator_hinge(answer, answer, weight).item() == pytest.approx(9.5)
-    # -(2 * .5 + 4 * 3.5) / 2 = -7.5.
-    assert generator_hinge(answer, (1.0,), weight).item() == pytest.approx(-7.5)
-    # The one layer that is matched has one value: its weight is the mean of all, 2; |9 - 6| * 2 = 6.
-    assert feature_matching(answer, judgement([[6.0], [0.0]]), weight).item() == pytest.approx(6.0)
+def test_places_weigh_where_the_answer_stands_for_them() -> None:
+    weight = torch.tensor([0.0, 2.0, 1.0, 1.0, 2.0, 6.0, 0.0, 8.0]).reshape(1, 1, 8, 1).expand(1, 1, 8, 8)
+    # Three answers for eight places: halved once, cells 1, 1, 4, 4; one lost, between neighbours: 1, 2.5, 4.
+    answer = judgement([[9.0], [2.0, 4.0, 6.0]])
+    answer[0] = [layer.expand(1, 1, -1, layer.shape[2]) for layer in answer[0]]
+    # Real: relu(1 - 2) and so on are 0. Generated: 3 * 1 + 5 * 2.5 + 7 * 4 = 43.5, a third of it.
+    assert discriminator_hinge(answer, answer, weight).item() == pytest.approx(14.5)
+    # -(2 * 1 + 4 * 2.5 + 6 * 4) / 3 = -12.
+    assert generator_hinge(answer, (1.0,), weight).item() == pytest.approx(-12.0)
+
+
+@pytest.mark.parametrize("shape", [(80, 52), (64, 96), (77, 69), (64, 56, 48)])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_weights_lie_where_the_discriminator_looks(shape: tuple[int, ...], n_layers: int) -> None:
+    """A lone place weighs most in the answers that it changes most."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = PatchDiscriminator(len(shape), 8, 1, num_layers_d=n_layers, norm=None)
+    place = tuple(n // 3 for n in shape)
+    scan, weight = torch.zeros(1, 1, *shape), torch.zeros(1, 1, *shape)
+    scan[(0, 0, *place)] = weight[(0, 0, *place)] = 1.0
+    for before, after in zip(network(torch.zeros_like(scan)), network(scan), strict=True):
+        changed = (after - before).detach().abs().sum(dim=1, keepdim=True)
+        ones = torch.zeros_like(changed, requires_grad=True)
+        weighted_mean(ones, weight).backward()
+        heeded = ones.grad
+        assert heeded is not None
+        centres = [torch.nonzero(one[0, 0]).float().mean(dim=0) for one in (changed, heeded)]
+        assert torch.all((centres[0] - centres[1]).abs() <= 1.0), (changed.shape, centres)
 
 
 def map_of(*classes: int) -> torch.Tensor:
@@ -101,9 +122,11 @@ def test_rare_classes_count_for_more() -> None:
     assert balance_classes(condition, 0.5).flatten().tolist() == pytest.approx([0.8333] * 9 + [2.5], rel=1e-3)
 
 
-def test_places_without_a_class_are_not_judged_and_a_lone_voxel_does_not_outweigh_all() -> None:
-    assert balance_classes(map_of(0, 1, 3, 3), 0.5).flatten().tolist() == pytest.approx([2.0, 2.0, 0.0, 0.0])
-    assert not balance_classes(map_of(3, 3), 0.5).any()
+def test_places_without_a_class_are_one_of_their_own_and_a_lone_voxel_does_not_outweigh_all() -> None:
+    assert balance_classes(map_of(0, 1, 3, 3), 0.0).flatten().tolist() == [1.0] * 4
+    # Shares .25, .25, .5: weights 4, 4, 2, 2, their mean 3.
+    assert balance_classes(map_of(0, 1, 3, 3), 1.0).flatten().tolist() == pytest.approx([4 / 3, 4 / 3, 2 / 3, 2 / 3])
+    assert balance_classes(map_of(3, 3), 0.5).flatten().tolist() == [1.0, 1.0]
     lone = balance_classes(map_of(1, *[0] * 9999), 1.0)
     assert lone.max().item() == BALANCE_LIMIT
 

@@ -442,3 +442,14 @@ def test_measured_styles_steer_the_training_where_there_are_persons_enough(
             train_generator(plan, tmp_path / f"{style}-{n_cases}")
             found[style] = digest_file(tmp_path / f"{style}-{n_cases}" / WEIGHTS_FILE)
         assert (found["measured"] != found["random"]) == (n_cases >= PERSONS_PER_ENTRY)
+
+
+def test_the_balance_of_classes_changes_what_is_learned(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    cohort = open_cohort(write_toy_cohort(tmp_path / "cohort", {"train": 3}))
+    found = set()
+    for balance in (0.0, 0.5, 0.5):
+        folder = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
+        train_generator(plan_of(cohort, tiny_config(train={"class_balance": balance, "steps": 2})), folder)
+        found.add(digest_file(folder / WEIGHTS_FILE))
+    # Two with the same balance are the same.
+    assert len(found) == 2

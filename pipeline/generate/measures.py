@@ -232,9 +232,11 @@ def measure_realism(
     n_slices = min(sum(len(sample.scans) for sample in samples) for samples in groups.values())
     drawn = {name: _draw(samples, n_slices, stream) for name, samples in groups.items()}
     features = {name: judge.features(np.stack([scan for scan, _ in slices])) for name, slices in drawn.items()}
-    members, others = features.pop("members"), list(features)
-    standard = dict(zip(("members", *others), standardise(members, *features.values()), strict=True))
+    of_members = features.pop("members")
+    standard = dict(zip(("members", *features), standardise(of_members, *features.values()), strict=True))
     components = dict(zip(standard, to_components(*standard.values()), strict=True))
+    # As many on each side of either test: with more to learn from, a classifier tells more apart.
+    n_told_apart = min(len(samples) for samples in groups.values())
     result: dict[str, dict[str, float | list[float] | None]] = {}
     for name in ("synthetic", "real"):
         histograms = histogram_distances(drawn["members"], drawn[name], modalities)
@@ -248,7 +250,8 @@ def measure_realism(
             "likeness_between_persons": _mean_likeness(groups[name], stream),
         }
         test_seed = derive_seed(seed, "two-sample", name)
-        estimate = _tell_apart(groups["members"], groups[name], n_steps, test_seed, judge.device, stream)
+        members, others = (_some(groups[side], n_told_apart, stream) for side in ("members", name))
+        estimate = _tell_apart(members, others, n_steps, test_seed, judge.device)
         figures["two_sample_auc"] = None if estimate is None else estimate.value
         figures["two_sample_auc_ci"] = None if estimate is None else list(estimate.ci)
         for figure, value in figures.items():
@@ -265,19 +268,12 @@ def _draw(
 
 
 def _tell_apart(
-    first: Sequence[Sample],
-    second: Sequence[Sample],
-    n_steps: int,
-    seed: int,
-    device: torch.device,
-    stream: np.random.Generator,
+    first: Sequence[Sample], second: Sequence[Sample], n_steps: int, seed: int, device: torch.device
 ) -> Estimate | None:
-    """Run the two-sample test on as many patients of each side; None where there are too few."""
-    n = min(len(first), len(second))
-    if n < MIN_PATIENTS_TWO_SAMPLE:
+    """Run the two-sample test on patients of two sides; None where there are too few."""
+    if len(first) < MIN_PATIENTS_TWO_SAMPLE:
         return None
-    sides = [[sample.scans for sample in _some(side, n, stream)] for side in (first, second)]
-    return two_sample_auc(sides[0], sides[1], n_steps, seed, device)
+    return two_sample_auc([one.scans for one in first], [one.scans for one in second], n_steps, seed, device)
 
 
 def _some(items: Sequence[Item], n: int, stream: np.random.Generator) -> list[Item]:

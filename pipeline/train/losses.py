@@ -1,7 +1,6 @@
 """Losses of the adversarial game, all of them weighted by place: rare classes of the label map count for more.
 
-An enhancing rim is a thousandth of a slice. Where all places count alike neither player gains much by heeding it, and a
-short training leaves it out.
+An enhancing rim is a thousandth of a slice: where all places count alike neither player gains much by heeding it.
 
 MONAI's ``PatchAdversarialLoss("hinge")`` squashes logits by tanh and uses the discriminator's form for the generator;
 both saturate, so the reference form stands here.
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BALANCE_LIMIT, TINY = 20.0, 1e-9
+TRIMMED = 2
 Judgement = list[list[Tensor]]
 
 
@@ -29,7 +29,7 @@ def balance_classes(condition: Tensor, exponent: float) -> Tensor:
     Parameters
     ----------
     condition : Tensor, (N, classes, *spatial), float32
-        One-hot; 0 in each channel where nothing is to be judged.
+        One-hot. Places where all channels are 0, cut out or moved in by augmentation, are a class of their own.
     exponent : float
         0: all places alike; 1: all classes alike.
 
@@ -38,9 +38,10 @@ def balance_classes(condition: Tensor, exponent: float) -> Tensor:
     Tensor, (N, 1, *spatial), float32 in [0, 20]
         Mean 1, or a little less where the limit bites.
     """
-    share = condition.mean(dim=(0, *range(2, condition.ndim)), keepdim=True).clamp_min(TINY)
-    weight = (condition * share**-exponent).sum(dim=1, keepdim=True)
-    return (weight / weight.mean().clamp_min(TINY)).clamp_max(BALANCE_LIMIT)
+    classes = torch.cat([condition, 1.0 - condition.sum(dim=1, keepdim=True)], dim=1)
+    share = classes.mean(dim=(0, *range(2, condition.ndim)), keepdim=True).clamp_min(TINY)
+    weight = (classes * share**-exponent).sum(dim=1, keepdim=True)
+    return (weight / weight.mean()).clamp_max(BALANCE_LIMIT)
 
 
 def discriminator_hinge(real: Judgement, fake: Judgement, weight: Tensor) -> Tensor:
@@ -66,8 +67,21 @@ def feature_matching(real: Judgement, fake: Judgement, weight: Tensor) -> Tensor
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of values (N, channels, *smaller) by ``weight`` (N, 1, *spatial), averaged to their grid."""
-    return (values * F.interpolate(weight, values.shape[2:], mode="area")).mean()
+    """Return the mean of a layer's values, each weighted by the mean weight of the places that it stands for.
+
+    Parameters
+    ----------
+    values : Tensor, (N, channels, *smaller)
+        Of a patch discriminator: convolutions of stride 2 halve the grid, the last ones of stride 1 take a cell each.
+    weight : Tensor, (N, 1, *spatial), float32
+    """
+    pool = F.avg_pool2d if values.ndim == 4 else F.avg_pool3d
+    stride = 1
+    while any(n // stride > n_cells + TRIMMED for n, n_cells in zip(weight.shape[2:], values.shape[2:], strict=True)):
+        stride *= 2
+    cells = pool(weight, stride)
+    window = [n - n_cells + 1 for n, n_cells in zip(cells.shape[2:], values.shape[2:], strict=True)]
+    return (values * pool(cells, window, 1)).mean()
 
 
 def split_judgement(joined: Judgement, n_first: int) -> tuple[Judgement, Judgement]:
