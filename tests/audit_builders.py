@@ -16,7 +16,7 @@ from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, wri
 from pipeline.config import RunConfig, parse_config
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.labels import LabelScheme
-from pipeline.train.loop import train_generator
+from pipeline.train.loop import train_generator, write_model_card
 from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 from pipeline.volumes import Grid
@@ -39,7 +39,7 @@ def write_synthetic(root: Path, scans: Sequence[tuple[Mapping[str, NDArray], NDA
 
 
 def fresh(seed: int) -> tuple[dict[str, NDArray], NDArray, NDArray]:
-    images, tissue, tumor = toy_brain(SHAPE, rng(seed))
+    images, tissue, tumor = toy_brain(SHAPE, rng(seed), individual=True)
     return {name: image * 8 for name, image in images.items()}, tissue, tumor
 
 
@@ -93,6 +93,7 @@ def write_run(root: Path) -> Path:
     made = open_cohort(root / "cohort")
     plan = TrainingPlan(made.split("train"), made.scheme, made.modalities, config.train, config.compute, 1)
     train_generator(plan, root / "model")
+    write_model_card(root / "model", plan, made.spacing_mm, made.shape)
     generator = load_generator(root / "model")
     generate_cohort(generator, made, made.split("train"), config.generate, config.compute, 1, root / "synthetic")
     return root

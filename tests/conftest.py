@@ -39,9 +39,11 @@ def own_config_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 
 def toy_brain(
-    shape: tuple[int, int, int], stream: np.random.Generator
+    shape: tuple[int, int, int], stream: np.random.Generator, individual: bool = False
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw an ellipsoid brain of three tissue shells with a ball of tumour.
+
+    Individual brains differ in shape and brightness by more than a turned copy differs from its original.
 
     Returns
     -------
@@ -50,8 +52,7 @@ def toy_brain(
         Classes of the standard scheme.
     """
     axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    # Persons differ in shape and brightness by more than a turned copy differs from its original.
-    bumps, shading = (_smooth_field(shape, stream) for _ in range(2))
+    bumps, shading = (_smooth_field(shape, stream) for _ in range(2)) if individual else (0.0, 0.0)
     radius = np.sqrt(sum((axis / stream.uniform(0.8, 0.9)) ** 2 for axis in axes)) + 0.07 * bumps
     tissue = np.select([radius < 0.2, radius < 0.6, radius < 0.85, radius < 1.0], [1, 3, 2, 1], 0).astype(np.uint8)
     centre = stream.uniform(-0.3, 0.3, 3)
@@ -80,7 +81,7 @@ def write_source(root: Path, n_cases: int, shape: tuple[int, int, int] = SOURCE_
     """Write a BraTS-2021-like folder of toy brains: names, LPS orientation, labels 1, 2, 4; return it."""
     affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
     for number in range(n_cases):
-        images, _, tumor = toy_brain(shape, np.random.default_rng(number))
+        images, _, tumor = toy_brain(shape, np.random.default_rng(number), individual=True)
         name = f"BraTS2021_{number:05d}"
         folder = root / name
         folder.mkdir(parents=True)
@@ -91,13 +92,15 @@ def write_source(root: Path, n_cases: int, shape: tuple[int, int, int] = SOURCE_
     return root
 
 
-def write_toy_cohort(root: Path, splits: dict[str, int], shape: tuple[int, int, int] = (24, 24, 16)) -> Path:
+def write_toy_cohort(
+    root: Path, splits: dict[str, int], shape: tuple[int, int, int] = (24, 24, 16), individual: bool = True
+) -> Path:
     """Write a working cohort of toy brains with so many cases on each side; return its folder."""
     grid, scheme = Grid(shape, 8.0), LabelScheme()
     participants, number = [], 0
     for split, count in splits.items():
         for _ in range(count):
-            images, tissue, tumor = toy_brain(shape, np.random.default_rng(1000 + number))
+            images, tissue, tumor = toy_brain(shape, np.random.default_rng(1000 + number), individual)
             subject = f"{number:04x}"
             scaled = {name: np.clip(image * 8, 0, 1000).astype(np.int16) for name, image in images.items()}
             write_case(root, CaseData(subject, scaled, tissue, tumor, grid.affine, {}))

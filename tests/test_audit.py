@@ -112,7 +112,7 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
         assert figure["auc_ci"][0] <= figure["auc"] <= figure["auc_ci"][1]
         assert figure["threat_model"] in ("dataset", "model")
     # Every attack under permuted membership, and those without shadows on the untouched; the discriminator has none.
-    assert len(content["controls"]["negative"]) == 12 + 8
+    assert len(content["controls"]["negative"]) == 13 + 9
     assert len(content["controls"]["positive"]) == 2 * 3 + 1
     assert {figure["attack"] for figure in content["paired"]} == {a.name for a in ATTACKS} - {"discriminator"}
     for control in (*content["controls"]["negative"], *content["controls"]["positive"]):

@@ -33,7 +33,7 @@ LEARNING = SegmenterSection(steps=80, batch_size=8, filters=8, learning_rate=4e-
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     folder = tmp_path_factory.mktemp("real") / "cohort"
-    return open_cohort(write_toy_cohort(folder, {"train": 14, "val": 7, "test": 3}))
+    return open_cohort(write_toy_cohort(folder, {"train": 14, "val": 7, "test": 3}, individual=False))
 
 
 @pytest.fixture(scope="module")

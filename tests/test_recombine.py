@@ -17,7 +17,9 @@ TOY_VOXEL_ML = 0.512
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return open_cohort(write_toy_cohort(tmp_path_factory.mktemp("recombine") / "cohort", {"train": 4}))
+    return open_cohort(
+        write_toy_cohort(tmp_path_factory.mktemp("recombine") / "cohort", {"train": 4}, individual=False)
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from pipeline.cohort import Case, Cohort, digest_file, open_cohort
 from pipeline.config import RunConfig, TrainSection, load_config, parse_config
 from pipeline.errors import DataError
-from pipeline.labels import LabelScheme
+from pipeline.labels import TISSUE_CLASSES, LabelScheme
 from pipeline.layout import WEIGHTS_FILE
 from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.train.data import OpenCase, Sampler, one_hot, one_hot_slices, read_scan
@@ -243,6 +243,17 @@ def test_patches_in_3d_lie_in_the_volume_and_show_scan_and_map_of_one_place(coho
     assert torch.equal((batch.scan > -1).any(dim=1), batch.condition[:, 0] == 0)
     whole = sampler_of(cohort, 3).draw(1, np.random.default_rng(0))
     assert whole.scan.shape == (1, 4, 24, 24, 16)
+
+
+def test_half_of_the_patches_are_cut_around_tumour_and_all_around_brain(cohort: Cohort) -> None:
+    batch = sampler_of(cohort, 3, (3, 3, 3)).draw(300, np.random.default_rng(0))
+    first_of_tumor = 1 + len(TISSUE_CLASSES)
+    has_brain, has_tumor = (
+        batch.condition[:, first:].flatten(1).any(dim=1).float().mean().item() for first in (1, first_of_tumor)
+    )
+    assert has_brain == 1.0
+    # Some of the others meet tumour by chance. Were patches anywhere in the slice, a tenth would.
+    assert 0.5 <= has_tumor <= 0.8
 
 
 def test_one_hot_code_has_one_class_for_each_voxel() -> None:

@@ -122,28 +122,37 @@ class Sampler:
         """Draw a batch; each sample's case is drawn too."""
         return _join([self._draw_one(int(stream.integers(len(self._cases))), stream) for _ in range(batch_size)])
 
-    def draw_from(self, indices: Sequence[int], stream: np.random.Generator) -> Batch:
-        """Draw one sample from each of these cases, at least one."""
-        return _join([self._draw_one(index, stream) for index in indices])
+    def draw_from(self, indices: Sequence[int], streams: Sequence[np.random.Generator]) -> Batch:
+        """Draw one sample from each of these cases, at least one, each by a stream of its own."""
+        return _join([self._draw_one(index, stream) for index, stream in zip(indices, streams, strict=True)])
 
     def _draw_one(self, index: int, stream: np.random.Generator) -> Sample:
-        slices = self._tumor_slices if stream.random() < TUMOR_SHARE else self._brain_slices
+        for_tumor = bool(stream.random() < TUMOR_SHARE)
+        slices = self._tumor_slices if for_tumor else self._brain_slices
         centre = int(stream.choice(slices[index]))
-        condition, scan = self._cut(self._cases[index], centre, stream)
+        if self._dimensions == 2:
+            condition = self._condition_slices(self._cases[index], centre)
+            scan = self._cases[index].read_scan((slice(None), slice(None), centre))
+        else:
+            condition, scan = self._cut(self._cases[index], centre, for_tumor, stream)
         if self._flips and stream.random() < 0.5:
             condition, scan = condition[:, ::-1], scan[:, ::-1]
         return condition, scan, self._styles[index], self._cases[index].present
 
     def _cut(
-        self, case: OpenCase, centre: int, stream: np.random.Generator
+        self, case: OpenCase, centre: int, for_tumor: bool, stream: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        if self._dimensions == 2:
-            condition = self._condition_slices(case, centre)
-            return condition, case.read_scan((slice(None), slice(None), centre))
+        """Cut a patch somewhere around a voxel of tumour, or of brain, in a slice."""
         shape = case.tumor_map.shape
         patch = self._patch or shape
-        starts = [int(stream.integers(n - p + 1)) for n, p in zip(shape, patch, strict=True)]
-        starts[2] = int(np.clip(centre - patch[2] // 2, 0, shape[2] - patch[2]))
+        inside = np.asarray(case.tumor_map[:, :, centre]) > 0
+        if not for_tumor:
+            inside |= np.asarray(case.tissue_map[:, :, centre]) > 0
+        column, row = np.argwhere(inside)[stream.integers(np.count_nonzero(inside))]
+        starts = [
+            int(np.clip(voxel - stream.integers(p), 0, n - p))
+            for voxel, n, p in zip((column, row, centre), shape, patch, strict=True)
+        ]
         where = tuple(slice(start, start + p) for start, p in zip(starts, patch, strict=True))
         labels = case.read_condition(where, self._scheme)
         return one_hot(labels, self._scheme.n_condition_classes), case.read_scan(where)

@@ -237,12 +237,14 @@ class PrivateGame(Players):
         plan, device = self.plan, self.fabric.device
         with torch.no_grad():
             scan, classes = self._generate(self._privacy.patients_per_step, "turn", turn)
-        stream = secret_stream(self._key, "patients", turn)
-        drawn = draw_patients(len(self._scans), self._guarantee.sample_rate, stream)
+        coins = secret_stream(self._key, "patients", turn)
+        drawn = draw_patients(len(self._scans), self._guarantee.sample_rate, coins)
         n_real = len(drawn)
         if n_real:
-            cases = [int(stream.choice(self._scans[person])) for person in drawn]
-            condition, real = self.to_device(self._real.draw_from(cases, stream))
+            # Each patient's slice is chosen by a stream of his own, whoever else is drawn.
+            own = [secret_stream(self._key, "slice", turn, int(person)) for person in drawn]
+            cases = [int(one.choice(self._scans[person])) for one, person in zip(own, drawn, strict=True)]
+            condition, real = self.to_device(self._real.draw_from(cases, own))
             scan = torch.cat([real, scan])
             classes = torch.cat([self.generator.centre_classes(condition), classes])
         spatial = tuple(scan.shape[2:])
