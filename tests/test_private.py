@@ -37,6 +37,7 @@ from pipeline.train.private import (
     read_noise_key,
     secret_stream,
 )
+from pipeline.train.stage import refuse_smaller_trainings
 
 PRIVATE: dict[str, dict[str, Any]] = {
     "ingest": {"missing_modalities": "quarantine"},
@@ -459,3 +460,16 @@ def test_a_run_without_it_promises_nothing(finished_run: Path) -> None:
     assert json.loads((finished_run / "model" / "model.json").read_text())["privacy"] is None
     for page in (finished_run / "report.html", finished_run / "release" / "README.md"):
         assert "differential privacy: epsilon" not in page.read_text(encoding="utf-8")
+
+
+def test_trainings_of_the_audit_too_small_for_a_private_step_are_refused_before_the_first(cohort: Cohort) -> None:
+    def config(patients_per_step: int, few: int = 0) -> RunConfig:
+        train = {**PRIVATE["train"], "privacy": {"epsilon": 5.0, "patients_per_step": patients_per_step}}
+        return private_config(train=train, audit={"overtrained_members": few})
+
+    # Six of train, none of test: halves of three.
+    refuse_smaller_trainings(config(2), cohort)
+    with pytest.raises(ConfigError, match="got 3, and its references, half of train and test persons, are 3; draw"):
+        refuse_smaller_trainings(config(3), cohort)
+    with pytest.raises(ConfigError, match=r"got 2, and audit\.overtrained_members are 2; draw"):
+        refuse_smaller_trainings(config(2, few=2), cohort)

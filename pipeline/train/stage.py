@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pipeline.cohort import digest_file, open_cohort
+from pipeline.cohort import Cohort, digest_file, open_cohort
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
 from pipeline.generate.public_labels import LABELS_FILE, public_labels
 from pipeline.layout import WEIGHTS_FILE
 from pipeline.runner import StageContext
@@ -14,6 +16,7 @@ from pipeline.train.plan import TrainingPlan
 def run(context: StageContext) -> dict[str, Any]:
     """Train the generator of the config into ``context.out``."""
     cohort = open_cohort(context.folder("ingest"))
+    refuse_smaller_trainings(context.config, cohort)
     plan = TrainingPlan(
         cases=cohort.split("train"),
         scheme=cohort.scheme,
@@ -40,3 +43,23 @@ def run(context: StageContext) -> dict[str, Any]:
         context.tracker.metrics({f"privacy/{name}": float(value) for name, value in figures.items()}, plan.config.steps)
         summary |= figures
     return summary
+
+
+def refuse_smaller_trainings(config: RunConfig, cohort: Cohort) -> None:
+    """Refuse now what the audit would be refused hours later: trainings on fewer patients than a private step draws.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if config.train.privacy is None:
+        return
+    n_half = (len(cohort.patients("train")) + len(cohort.patients("test"))) // 2
+    n_few = config.audit.overtrained_members
+    n_drawn = config.train.privacy.patients_per_step
+    for key, n in (("its references, half of train and test persons,", n_half), ("audit.overtrained_members", n_few)):
+        if 0 < n <= n_drawn:
+            raise ConfigError(
+                f"train.privacy.patients_per_step: expected fewer than the audit trains on, got {n_drawn}, and {key} "
+                f"are {n}; draw fewer, or take more persons"
+            )
