@@ -12,7 +12,8 @@ from test_warps import jacobian_determinant
 
 from pipeline.cohort import Cohort, open_cohort
 from pipeline.errors import CaseError
-from pipeline.generate.anatomy import random_person_warp
+from pipeline.generate import anatomy
+from pipeline.generate.anatomy import count_on_faces, random_person_warp, warp_person
 from pipeline.generate.atlas import atlas_labels
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase
@@ -127,6 +128,21 @@ def test_ventricles_stay_two_chambers_joined_in_the_middle(seed: int) -> None:
     for value in (1, 3):
         assert ndimage.label(tissue == value)[1] == 1
         assert has_topology_of(warped == value, tissue == value)
+
+
+def test_a_new_person_is_not_cut_by_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A blunt brain that leaves one voxel on each side, as large ones do at 160 x 192 x 160 mm.
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in (40, 48, 40)], indexing="ij")
+    tissue = (sum(axis**4 for axis in axes) < 0.96**4).astype(np.uint8)
+
+    def n_cut() -> int:
+        return sum(count_on_faces(warp_person(tissue, 4.0, rng(seed))) > 0 for seed in range(10))
+
+    assert count_on_faces(tissue) == 0
+    assert n_cut() == 0
+    # The first warp alone cuts some.
+    monkeypatch.setattr(anatomy, "MAX_WARPS", 1)
+    assert n_cut() >= 4
 
 
 def test_both_sides_of_a_new_person_are_much_alike() -> None:

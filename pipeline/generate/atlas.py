@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.errors import CaseError
-from pipeline.generate.anatomy import random_person_warp
+from pipeline.generate.anatomy import warp_person
 from pipeline.generate.composition import draw_core, largest
 from pipeline.generate.placement import LabelMaps, fill_holes, focus_shares, join, list_places, push_tissue
 from pipeline.generate.plan import AskedCase
@@ -25,7 +25,7 @@ from pipeline.growth import GrowthLaw, grow
 from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
 from pipeline.resampling import resample_labels
 from pipeline.volumes import Grid, Volume, bounding_box, to_ras
-from pipeline.warps import random_field, warp_labels
+from pipeline.warps import random_field
 
 LAW = GrowthLaw(white_mm2_per_day=0.5, grey_mm2_per_day=0.12, proliferation_per_day=0.05, threshold=0.25)
 SEED_RADIUS_MM = 5.0
@@ -78,8 +78,7 @@ def atlas_labels(asked: AskedCase, grid: Grid, scheme: LabelScheme, stream: np.r
 def random_anatomy(grid: Grid, stream: np.random.Generator) -> UInt8Array:
     """Draw a tissue map: the atlas warped to a person of its own, mirrored in half of the cases."""
     tissue_map = atlas_tissue(grid)
-    warp = random_person_warp(grid.shape, grid.spacing_mm, stream)
-    warped = warp_labels(tissue_map, warp, (grid.spacing_mm,) * 3, len(TISSUE_CLASSES) + 1)
+    warped = warp_person(tissue_map, grid.spacing_mm, stream)
     brain = ndimage.binary_fill_holes(warped > 0)
     filled = fill_holes(warped, brain)
     return np.ascontiguousarray(filled[::-1]) if stream.random() < 0.5 else filled

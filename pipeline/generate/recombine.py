@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.cohort import Case
 from pipeline.errors import CaseError
-from pipeline.generate.anatomy import random_person_warp
+from pipeline.generate.anatomy import warp_person
 from pipeline.generate.composition import set_enhancing
 from pipeline.generate.placement import (
     LabelMaps,
@@ -22,7 +22,7 @@ from pipeline.generate.placement import (
     rescale_tumor,
 )
 from pipeline.generate.plan import AskedCase
-from pipeline.labels import TISSUE_CLASSES, LabelScheme, UInt8Array
+from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.warps import random_warp, warp_labels
 
 TUMOR_WARP_MM = (4.5, 20.0)
@@ -82,11 +82,9 @@ def recombine(
     CaseError
         If the donor's tumour vanishes on the grid, or finds no place.
     """
-    spacing = (spacing_mm, spacing_mm, spacing_mm)
     tumor_map = np.asarray(donor.case.tumor_map())
     tissue_map = fill_tumor(np.asarray(anatomy.tissue_map()), np.asarray(anatomy.tumor_map()))
-    warp = random_person_warp(tissue_map.shape, spacing_mm, stream)
-    tissue_map = warp_labels(tissue_map, warp, spacing, len(TISSUE_CLASSES) + 1)
+    tissue_map = warp_person(tissue_map, spacing_mm, stream)
     if stream.random() < 0.5:
         tissue_map = np.ascontiguousarray(tissue_map[::-1])
     placed = np.zeros(tissue_map.shape, np.uint8)
