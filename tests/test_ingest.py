@@ -194,7 +194,7 @@ def test_a_four_dimensional_source_gives_the_same_cohort_as_four_files(good, tmp
         (tmp_path / "msd" / folder).mkdir(parents=True)
     affine = np.diag([-5.0, -5.0, 5.0, 1.0])
     for number in range(5):
-        images, _, tumor = toy_brain(SOURCE_SHAPE, np.random.default_rng(number))
+        images, _, tumor = toy_brain(SOURCE_SHAPE, np.random.default_rng(number), individual=True)
         stack = np.stack([images[name] for name in ("flair", "t1", "t1ce", "t2")], axis=3).astype(np.int16)
         nib.save(nib.Nifti1Image(stack, affine), tmp_path / f"msd/imagesTr/BRATS_{number:03d}.nii.gz")
         # 1 oedema, 2 necrotic core, 3 enhancing.
