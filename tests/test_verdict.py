@@ -1,14 +1,17 @@
 """The verdict follows its table, and every gap has its name."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
 from pipeline.audit.paired import PairedFigure
-from pipeline.audit.policy import load_policy
+from pipeline.audit.policy import DEFAULT_FILE, load_policy
 from pipeline.audit.verdict import AttackFigure, _find_copy_gaps, decide
+from pipeline.errors import ConfigError
 from pipeline.statistics import Estimate
 
 POLICY = load_policy("default")
@@ -111,6 +114,29 @@ def test_attacks_on_the_generator_gate_a_release_of_the_generator_only() -> None
     decided = decide("generator", [], figures, [WELL], found, 0, POLICY)
     assert decided.verdict == "fail"
     assert "reconstruction" in decided.reasons[0]
+
+
+def policy_with(tmp_path: Path, attack: str) -> str:
+    """Write the shipped policy with a limit of .7 for one attack."""
+    policy = yaml.safe_load(DEFAULT_FILE.read_text(encoding="utf-8"))
+    policy["auc_limit"]["attacks"] = {attack: {"value": 0.7, "reason": "A reason that is long enough to be one."}}
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
+    return str(tmp_path / "policy.yaml")
+
+
+def test_an_attack_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
+    policy = load_policy(policy_with(tmp_path, DATASET))
+    assert [policy.limit(name) for name in (DATASET, "nearest-tumor", MODEL)] == [0.7, 0.6, 0.6]
+    for name, verdict in ((DATASET, "pass"), ("nearest-tumor", "unresolved")):
+        # .62 + 1.96 * .02 = .66: within .7, beyond .6.
+        decided = decide("dataset", [], [paired(0.62, name=name)], [WELL], all_levels(CLEAN_COPIES), 0, policy)
+        assert decided.verdict == verdict
+
+
+@pytest.mark.parametrize("name", ["nearest-tumour", "discriminator"])
+def test_a_limit_of_an_attack_that_is_not_gated_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"expected names of gated attacks .* got {name}"):
+        load_policy(policy_with(tmp_path, name))
 
 
 def test_the_discriminator_warns_and_gates_nothing() -> None:

@@ -158,7 +158,7 @@ def paired_json(figure: PairedFigure, policy: Policy) -> dict[str, Any]:
         "n_references": figure.n_references,
         "auc": figure.estimate.value,
         "auc_ci": list(figure.estimate.ci),
-        "limit": policy.limit(kind.threat_model),
+        "limit": policy.limit(figure.attack),
         "reliable": figure.n_patients >= policy.min_patients_a_side.value,
         "interval_covers_generators": figure.resamples_references,
     }
@@ -189,7 +189,7 @@ def power_json(
     z = float(stats.norm.ppf(1 - alpha / 2))
     to_pass = policy.min_patients_a_side.value
     for figure in paired:
-        room = policy.limit(BY_NAME[figure.attack].threat_model) - 0.5
+        room = policy.limit(figure.attack) - 0.5
         # The interval of a figure whose truth is .5 shrinks with the root of the number of persons.
         to_pass = max(to_pass, int(np.ceil(figure.n_patients * (z * figure.estimate.standard_error / room) ** 2)))
     seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"

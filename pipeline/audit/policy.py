@@ -1,11 +1,12 @@
-"""The policy of an audit: limits for each threat model, each with its reason; see ``policy.yaml``."""
+"""The policy of an audit: limits by threat model and attack, each with its reason; see ``policy.yaml``."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.errors import ConfigError
 
 DEFAULT = "default"
@@ -45,10 +46,19 @@ class ShareLimit(_Part):
 
 
 class AucLimits(_Part):
-    """Limits by threat model."""
+    """Limits by threat model, and of single attacks where these have one of their own."""
 
     dataset: AucLimit
     model: AucLimit
+    attacks: dict[str, AucLimit] = Field(default_factory=dict)
+
+    @field_validator("attacks")
+    @classmethod
+    def _known(cls, attacks: dict[str, AucLimit]) -> dict[str, AucLimit]:
+        gated = [name for name, attack in BY_NAME.items() if attack.threat_model != "warning"]
+        if unknown := sorted(set(attacks) - set(gated)):
+            raise ValueError(f"expected names of gated attacks ({', '.join(gated)}), got {', '.join(unknown)}")
+        return attacks
 
 
 class CopiesPolicy(_Part):
@@ -87,8 +97,11 @@ class Policy(_Part):
     copies: CopiesPolicy
     planted_auc: AucLimit
 
-    def limit(self, threat_model: str) -> float:
-        """Return the largest AUC that is accepted of attacks of a threat model."""
+    def limit(self, attack: str) -> float:
+        """Return the largest AUC that is accepted of an attack: its own limit, or that of its threat model."""
+        if attack in self.auc_limit.attacks:
+            return self.auc_limit.attacks[attack].value
+        threat_model = BY_NAME[attack].threat_model
         return self.auc_limit.dataset.value if threat_model == "dataset" else self.auc_limit.model.value
 
 

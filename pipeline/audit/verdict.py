@@ -97,7 +97,7 @@ def _find_leaks(attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure],
     ]
     # An interval that does not cover the spread between generators would call chance a leak.
     figures += [(p.attack, "paired", p.estimate) for p in paired if p.n_patients >= enough and p.resamples_references]
-    limits = [policy.limit(BY_NAME[name].threat_model) for name, _, _ in figures]
+    limits = [policy.limit(name) for name, _, _ in figures]
     p_values = holm([_p_above_limit(one[2], limit) for one, limit in zip(figures, limits, strict=True)])
     return [
         f"'{BY_NAME[name].title}' {where}: AUC {estimate.value:.2f} is beyond the limit of {limit:.2f} "
@@ -123,7 +123,7 @@ def _find_gaps(paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
         gaps.append("no paired figure; expected reference generators; run the whole audit")
     for figure in paired:
         kind = BY_NAME[figure.attack]
-        limit, (low, high) = policy.limit(kind.threat_model), figure.estimate.ci
+        limit, (low, high) = policy.limit(figure.attack), figure.estimate.ci
         if high >= limit or low <= 1 - limit:
             gaps.append(
                 f"paired figure of '{kind.title}': the interval {low:.2f} to {high:.2f} reaches beyond "
