@@ -7,7 +7,8 @@ records in ten lie near a member) and one whose errors of reconstruction are sma
 deviation. As many synthetic records are made as the target has members. Each audit is whole: attacks, references,
 controls, the shipped policy; verdicts are those for a release of the data set and of the generator. One line of JSON
 for each cell. The leak-free column tells how many persons and references a pass takes; the others how often a leak is
-let through.
+let through. ``fired`` counts the audits in which each positive control fired, ``quiet`` those in which no negative
+control did.
 """
 
 import argparse
@@ -30,11 +31,15 @@ WORLDS: dict[str, dict[str, float]] = {
 PLANNED: tuple[Planned, ...] = ("dataset", "generator")
 
 
-def verdicts(world: World, n_references: int, seed: int) -> dict[str, str]:
-    """Return the verdict of one audit for each kind of release."""
+def one_audit(world: World, n_references: int, seed: int) -> tuple[dict[str, str], dict[str, bool], bool]:
+    """Return one audit's verdict for each kind of release, whether each positive control fired, and no negative one."""
     section = AuditSection(n_references=n_references, n_bootstrap=500)
     conclusions = ToyAudit(world, n_references, seed).conclude(load_policy(DEFAULT), section)
-    return {planned: conclusions.verdicts[planned].verdict for planned in PLANNED}
+    return (
+        {planned: conclusions.verdicts[planned].verdict for planned in PLANNED},
+        {control.name: control.behaved for control in conclusions.positive},
+        all(control.behaved for control in conclusions.negative),
+    )
 
 
 def main() -> None:
@@ -52,10 +57,17 @@ def main() -> None:
             for name, leak in WORLDS.items():
                 world = World(n_persons, n_synthetic=round(0.6 * n_persons), **leak)
                 found = Parallel(n_jobs=arguments.workers)(
-                    delayed(verdicts)(world, n_references, seed) for seed in range(arguments.audits)
+                    delayed(one_audit)(world, n_references, seed) for seed in range(arguments.audits)
                 )
-                counts = {planned: dict(Counter(one[planned] for one in found)) for planned in PLANNED}
-                row = {"persons": n_persons, "references": n_references, "world": name, **counts}
+                verdicts, fired, quiet = zip(*found, strict=True)
+                row = {
+                    "persons": n_persons,
+                    "references": n_references,
+                    "world": name,
+                    **{planned: dict(Counter(one[planned] for one in verdicts)) for planned in PLANNED},
+                    "fired": {control: sum(one[control] for one in fired) for control in fired[0]},
+                    "quiet": sum(quiet),
+                }
                 lines.append(json.dumps(row))
                 print(lines[-1], flush=True)
     if arguments.out:
