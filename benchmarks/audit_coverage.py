@@ -18,7 +18,7 @@ from pipeline.audit.paired import paired_figure
 from pipeline.audit.references import balanced_halves
 from pipeline.statistics import auc_estimate, clopper_pearson, epsilon_lower_bound
 
-SIDES = ((60, 40), (36, 24), (24, 24), (24, 10), (12, 12), (8, 3))
+SIDES = ((60, 40), (36, 24), (24, 24), (20, 20), (24, 10), (12, 12), (8, 3))
 AUCS = (0.5, 0.6, 0.75, 0.9)
 ALPHA, N_BOOTSTRAP = 0.05, 500
 
