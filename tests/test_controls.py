@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit import controls
 from pipeline.audit.attacks.reconstruction import reconstruction, reconstruction_errors
+from pipeline.audit.attacks.registry import ATTACKS
 from pipeline.audit.controls import (
     MUST_SEE_COPIES,
     MemorisingGenerator,
@@ -38,7 +39,7 @@ def behaved(permuted: NDArray, untouched: NDArray, n_attacks: int = 1) -> list[b
     # All attacks but the first are quiet.
     aucs = {name: permuted if name == NAME else 0.5 + 0.1 * (np.arange(1000) % 2 - 0.5) for name in names}
     scores = {name: untouched if name == NAME else rng(3).normal(size=40) for name in names}
-    found = judge_negative(outcomes, aucs, scores, IS_MEMBER, 1000, 0.01, 1)
+    found = judge_negative(outcomes, aucs, scores, IS_MEMBER, 0.01)
     return [control.behaved for control in found if control.name.endswith(NAME)]
 
 
@@ -57,8 +58,20 @@ def test_negative_controls_are_corrected_for_their_number() -> None:
     permuted, untouched = rng().normal(0.5, 0.1, 1000), rng(3).normal(size=40)
     # 2.8 SD of the mean: p = .005, below .01 alone, above it by Holm over six.
     permuted += 0.5 - permuted.mean() + 2.8 * permuted.std() / np.sqrt(1000)
-    assert judge_negative({NAME: untouched}, {NAME: permuted}, {}, IS_MEMBER, 1000, 0.01, 1)[0].behaved is False
+    assert judge_negative({NAME: untouched}, {NAME: permuted}, {}, IS_MEMBER, 0.01)[0].behaved is False
     assert behaved(permuted, untouched, n_attacks=3) == [True, True]
+
+
+def test_a_difference_between_the_sides_is_seen_among_the_controls_of_all_attacks() -> None:
+    """Thirteen attacks, two controls each: by permutations alone no p could get below the level."""
+    stream, names = rng(5), [attack.name for attack in ATTACKS]
+    quiet = {name: stream.normal(size=40) for name in names}
+    aucs = {name: 0.5 + 0.1 * (np.arange(1000) % 2 - 0.5) for name in names}
+    told = quiet | {names[0]: quiet[names[0]] + 3.0 * IS_MEMBER}
+    for untouched, misbehaved in ((quiet, []), (told, [f"untouched-{names[0]}"])):
+        found = judge_negative(quiet, aucs, untouched, IS_MEMBER, 0.01)
+        assert len(found) == 26
+        assert [control.name for control in found if not control.behaved] == misbehaved
 
 
 def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(cohort: Cohort, honest: Cohort) -> None:

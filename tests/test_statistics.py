@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.audit.figures import roc_points
+from pipeline.audit.figures import random_membership_band, roc_points
 from pipeline.statistics import (
     FPR_LEVELS,
     auc,
@@ -256,3 +256,19 @@ def test_roc_corners_are_as_by_hand() -> None:
     points = roc_points(np.array([3.0, 1.0]), np.array([2.0, 0.0]))
     # Above 3: one member; 2: one other; 1: the second member; 0: the second other.
     np.testing.assert_allclose(points, [[0, 0, 0.5, 0.5, 1], [0, 0.5, 0.5, 1, 1]])
+
+
+def test_curves_of_random_membership_are_as_by_hand_and_hold_what_they_say() -> None:
+    # One other among two members: above it 0, 1 or 2 members, a third each; 30 % and 70 % are the first and the last.
+    np.testing.assert_allclose(random_membership_band(2, 1, 0.6), [[0], [0], [1]])
+    n, m = 24, 10
+    fpr, low, high = random_membership_band(n, m, 0.05)
+    stream, inside = rng(4), np.zeros(m)
+    for _ in range(2000):
+        ranks = stream.permutation(n + m)
+        found = [(ranks[:n] > bound).mean() for bound in np.sort(ranks[n:])[::-1]]
+        inside += (low <= found) & (found <= high)
+    np.testing.assert_allclose(fpr, np.arange(m) / m)
+    # The law is discrete: at least what is said; SE of 2,000 is .005.
+    assert (inside / 2000 > 0.93).all()
+    assert (high - low < 1).all()

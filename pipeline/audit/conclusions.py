@@ -111,9 +111,7 @@ def conclude(evidence: Evidence, policy: Policy, section: AuditSection, seed: in
     untouched = {name: untouched_scores(scores, evidence.is_in) for name, scores in evidence.references.items()}
     # Scores of attacks with shadows are made of who was in: they have no untouched side.
     untouched = {name: scores for name, scores in untouched.items() if not BY_NAME[name].needs_shadows}
-    negative = judge_negative(
-        evidence.target, permuted, untouched, is_member, section.n_permutations, policy.control_alpha.value, seed
-    )
+    negative = judge_negative(evidence.target, permuted, untouched, is_member, policy.control_alpha.value)
     positive = [planted.judged(policy.planted_auc.value) for planted in evidence.planted]
     controls = [*negative, *positive]
     verdicts: dict[Planned, Verdict] = {

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from pipeline.audit.asked import Asked
 from pipeline.audit.attacks.nearest_neighbour import nearest_distances
 from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.conclusions import Evidence
 from pipeline.audit.controls import Control
-from pipeline.audit.copies import likeness
-from pipeline.audit.setting import Setting
-from pipeline.audit.targets import Release, Scores, Targets
+from pipeline.audit.targets import Release, Scores
 from pipeline.cohort import Case, Cohort
-from pipeline.figures import grey_tile, mosaic, plane_slice, save_picture, tumor_centre
+from pipeline.figures import grey_tile, plane_slice, tumor_centre
+from pipeline.labels import MODALITY_TITLES
 from pipeline.statistics import auc, clopper_pearson
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 matplotlib.use("Agg")
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)), (0, (4, 2, 1, 2)))
+NULL_COLOUR = "#767676"
 PANELS = (("dataset", "what the released scans tell"), ("model", "what the generator tells"))
 N_PAIRS, PAIR_MODALITIES = 4, ("t1ce", "flair")
 
@@ -43,6 +45,24 @@ def roc_band(tpr: Scores, n_members: int, alpha: float) -> tuple[Scores, Scores]
     bounds = [clopper_pearson(round(float(rate) * n_members), n_members, alpha) for rate in tpr]
     low, high = np.array(bounds).T
     return low, high
+
+
+def random_membership_band(n_members: int, n_nonmembers: int, alpha: float) -> Scores:
+    """Return what the ROC is where membership is dealt out at random: the negative control, exactly.
+
+    How many members score above the k-th highest non-member has a negative hypergeometric law.
+
+    Returns
+    -------
+    ndarray, (3, n_nonmembers), float64
+        False-positive rates, lower and upper true-positive rates that hold 1 - alpha of the curves at each rate.
+    """
+    n_false = np.arange(n_nonmembers)
+    law = stats.nhypergeom(n_members + n_nonmembers, n_members, n_false + 1)
+    band: Scores = np.array(
+        [n_false / n_nonmembers, law.ppf(alpha / 2) / n_members, law.ppf(1 - alpha / 2) / n_members]
+    )
+    return band
 
 
 def save_roc(evidence: Evidence, controls: Sequence[Control], alpha: float, path: Path) -> None:
@@ -77,6 +97,7 @@ def save_roc(evidence: Evidence, controls: Sequence[Control], alpha: float, path
                 linewidth=1.8,
             )
         most = max(names, key=lambda name: auc(evidence.target[name][inside], evidence.target[name][~inside]))
+        _draw_random_membership(axes, inside, alpha, floor)
         _draw_band(axes, evidence.target[most], inside, alpha, floor, COLOURS[names.index(most) % len(COLOURS)])
         _draw_controls(axes, controls, threat_model, floor)
         _finish(axes, title, int((~inside).sum()), floor)
@@ -94,19 +115,28 @@ def _draw_band(
     axes.fill_between(fpr, low, high, step="post", color=colour, alpha=0.15, linewidth=0, label=label)
 
 
+def _draw_random_membership(axes: "Axes", inside: NDArray[np.bool_], alpha: float, floor: float) -> None:
+    fpr, *bounds = np.maximum(random_membership_band(int(inside.sum()), int((~inside).sum()), alpha), floor)
+    for number, bound in enumerate(bounds):
+        label = f"{1 - alpha:.0%} of random memberships (control) lie between" if number == 0 else None
+        axes.step(fpr, bound, where="post", color=NULL_COLOUR, linewidth=0.9, label=label)
+
+
 def _draw_controls(axes: "Axes", controls: Sequence[Control], threat_model: str, floor: float) -> None:
     is_copy = threat_model == "dataset"
     shown = [c for c in controls if c.curve is not None and c.name.startswith("planted-copies") == is_copy]
     for number, control in enumerate(shown):
         if control.curve is not None:
             points = np.maximum(roc_points(*control.curve), floor)
-            label = "planted leaks (controls: must lie far above)" if number == 0 else None
-            axes.plot(*points, ":", color="#444444", linewidth=1.4, drawstyle="steps-post", label=label)
+            label = "planted leaks (controls), must lie far above" if number == 0 else None
+            axes.plot(
+                *points, color="#444444", marker="|", markersize=7, linewidth=0.7, drawstyle="steps-post", label=label
+            )
 
 
 def _finish(axes: "Axes", title: str, n_nonmembers: int, floor: float) -> None:
     diagonal = np.geomspace(floor, 1, 50)
-    axes.plot(diagonal, diagonal, color="#767676", linewidth=1, label="knows nothing")
+    axes.plot(diagonal, diagonal, ":", color=NULL_COLOUR, linewidth=1, label="knows nothing")
     axes.axvspan(floor, 1 / n_nonmembers, color="#eeeeee", zorder=0, label="too few persons to tell")
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.05), ylim=(floor, 1.05), title=title)
     axes.set_xlabel("share of others called members (false-positive rate)")
@@ -116,36 +146,56 @@ def _finish(axes: "Axes", title: str, n_nonmembers: int, floor: float) -> None:
 
 
 def save_pairs(
-    targets: Targets, is_member: NDArray[np.bool_], release: Release, synthetic: Cohort, setting: Setting, path: Path
+    asked: Asked,
+    release: Release,
+    synthetic: Cohort,
+    modalities: Sequence[str],
+    threshold: float,
+    path: Path,
 ) -> None:
     """Draw the members' scans that lie nearest to a synthetic one, each beside it. Private: these are patients.
 
     Parameters
     ----------
-    targets : Targets
-    is_member : ndarray, (targets,), bool
+    asked : Asked
     release : Release
     synthetic : Cohort
-    setting : Setting
+    modalities : sequence of str
+    threshold : float
+        Likeness of whole scans from which a pair is called a near-duplicate.
     path : Path
         A row for each pair: axial slices through the member's tumour, of the member and of the synthetic case, which is
         mirrored where that is nearer.
     """
-    views = targets.views["scan"]
-    distance = np.where(is_member, nearest_distances(views, release.views["scan"]), np.inf)
-    names = [name for name in setting.modalities if name in PAIR_MODALITIES] or list(setting.modalities[:1])
-    rows = []
-    for index in np.argsort(distance, kind="stable")[: min(N_PAIRS, int(is_member.sum()))]:
-        case = targets.cases[int(index)]
-        alike = likeness(views[index : index + 1], release.views["scan"])[0]
-        other = synthetic.cases[int(alike.argmax())]
-        ways = views[index] @ release.views["scan"][int(alike.argmax())]
-        z = tumor_centre(np.asarray(case.tumor_map()))[2]
-        rows.append(
-            [_tile(case, name, z, mirrored=False) for name in names]
-            + [_tile(other, name, z, mirrored=bool(ways.argmax() == 1)) for name in names]
-        )
-    save_picture(mosaic(rows), path)
+    import matplotlib.pyplot as plt
+
+    views, made = asked.targets.views["scan"], release.views["scan"]
+    distance = np.where(asked.scan_is_member, nearest_distances(views, made), np.inf)
+    nearest = np.argsort(distance, kind="stable")[: min(N_PAIRS, int(asked.scan_is_member.sum()))]
+    names = [name for name in modalities if name in PAIR_MODALITIES] or list(modalities[:1])
+    figure, panels = plt.subplots(
+        len(nearest),
+        2 * len(names),
+        figsize=(2 * 2 * len(names), 2.3 * len(nearest)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for row, index in zip(panels, nearest, strict=True):
+        member = asked.targets.cases[int(index)]
+        alike = views[index] @ made.T
+        way, other = np.unravel_index(int(alike.argmax()), alike.shape)
+        z = tumor_centre(np.asarray(member.tumor_map()))[2]
+        tiles = [("member", _tile(member, name, z, mirrored=False), name) for name in names]
+        tiles += [("synthetic", _tile(synthetic.cases[int(other)], name, z, mirrored=way == 1), name) for name in names]
+        for axes, (kind, tile, name) in zip(row, tiles, strict=True):
+            axes.imshow(tile)
+            axes.set_title(f"{kind}, {MODALITY_TITLES.get(name, name)}", fontsize=9)
+            axes.set_axis_off()
+        row[0].set_axis_on()
+        row[0].set(xticks=[], yticks=[])
+        row[0].set_ylabel(f"likeness {alike.max():.2f}\n(a copy: {threshold:.2f} or more)", fontsize=9)
+    figure.savefig(path, dpi=110, metadata={"Software": "synthcohort"})
+    plt.close(figure)
 
 
 def _tile(case: Case, name: str, z: int, mirrored: bool) -> NDArray[np.uint8]:

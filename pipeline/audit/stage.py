@@ -107,7 +107,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.table("patients_risk", risks)
     save_roc(evidence, conclusions.positive, policy.alpha.value, context.out / "figures" / "roc.png")
     pairs = context.out / "figures" / "nearest_pairs.png"
-    save_pairs(asked.targets, asked.scan_is_member, release, synthetic, setting, pairs)
+    save_pairs(asked, release, synthetic, setting.modalities, evidence.copies["scan"].threshold, pairs)
     content = _content(evidence, conclusions, policy, section, asked, context.seed)
     content["canaries"] = None if canaries is None else canaries.as_json()
     content["privacy"] = privacy
@@ -236,7 +236,7 @@ def _memory_planted(
     clean = by_person(found, asked.targets.subjects, asked.persons)[~asked.is_member]
     return Planted(
         "planted-memory",
-        f"generator made to half remember {len(chosen)} members, seen by the {BY_NAME['reconstruction'].title}",
+        f"generator made to half remember {len(chosen)} members, seen by '{BY_NAME['reconstruction'].title}'",
         scores,
         clean,
     )
@@ -246,7 +246,7 @@ def _of_few(asked: Asked, few: Sequence[Case], found: Mapping[str, Scores]) -> l
     """Return what the reconstruction gave on the generator of few: its members, and all others whoever they are."""
     scores = asked.per_person(found)["reconstruction"]
     inside = np.array([cases[0].person in {case.person for case in few} for cases in asked.persons])
-    title = f"generator trained on {len(few)} members alone, seen by the {BY_NAME['reconstruction'].title}"
+    title = f"generator trained on {len(few)} members alone, seen by '{BY_NAME['reconstruction'].title}'"
     return [Planted("overtrained", title, scores[inside], scores[~inside])]
 
 
@@ -302,7 +302,7 @@ def _write_scores(path: Path, evidence: Evidence, persons: Persons) -> None:
         writer.writerow(["attack", "patient", "member", "score"])
         for name, scores in evidence.target.items():
             writer.writerows(
-                [name, cases[0].person, int(is_in), f"{score:.6g}"]
+                [name, cases[0].person, int(is_in), f"{score:.9g}"]
                 for cases, is_in, score in zip(persons, evidence.is_member, scores, strict=True)
             )
 

@@ -1,0 +1,57 @@
+"""Whole audits in toy worlds whose leak is known; the long campaign is ``benchmarks/audit_verdicts.py``."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.audit.attacks.registry import BY_NAME
+from pipeline.audit.conclusions import Conclusions, conclude
+from pipeline.audit.policy import load_policy
+from pipeline.audit.simulation import ToyAudit, World
+from pipeline.config import AuditSection
+
+N_AUDITS = 20
+SECTION = AuditSection(n_references=8, n_bootstrap=200)
+POLICY = load_policy("default")
+
+
+def audit(world: World, seed: int) -> Conclusions:
+    return ToyAudit(world, SECTION.n_references, seed).conclude(POLICY, SECTION)
+
+
+def test_planted_leaks_are_seen_and_an_audit_without_a_leak_is_rarely_called_one() -> None:
+    fired, verdicts = Counter[str](), Counter[str]()
+    for seed in range(N_AUDITS):
+        conclusions = audit(World(50, n_synthetic=30), seed)
+        fired.update(control.name for control in conclusions.positive if control.behaved)
+        verdicts[conclusions.verdicts["generator"].verdict] += 1
+    assert len(fired) == 7
+    assert min(fired.values()) >= 19
+    assert verdicts["fail"] + verdicts["invalid"] <= 2
+    assert sum(verdicts.values()) == N_AUDITS
+
+
+def test_a_generator_that_remembers_fails_and_its_scans_alone_are_not_blamed() -> None:
+    verdicts = [audit(World(50, n_synthetic=30, remembered=1.0), seed).verdicts for seed in range(N_AUDITS // 2)]
+    assert sum(one["generator"].verdict == "fail" for one in verdicts) >= 8
+    assert all(one["dataset"].verdict != "fail" for one in verdicts)
+
+
+def test_an_audit_with_a_blind_attack_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    blind = replace(BY_NAME["nearest-tumor"], run=lambda asked, *_: np.zeros(len(asked)))
+    monkeypatch.setitem(BY_NAME, "nearest-tumor", blind)
+    verdicts = audit(World(24, n_synthetic=14), 0).verdicts
+    assert {one.verdict for one in verdicts.values()} == {"invalid"}
+    assert "nearest synthetic tumour" in verdicts["dataset"].reasons[0]
+
+
+def test_an_audit_that_sees_membership_where_there_is_none_is_invalid() -> None:
+    toy = ToyAudit(World(50, n_synthetic=30), SECTION.n_references, 1)
+    evidence = toy.evidence()
+    # On every reference, whoever is in it: the sides of the split differ by themselves.
+    peeking = {name: scores + 3.0 * toy.is_member for name, scores in evidence.references.items()}
+    verdicts = conclude(replace(evidence, references=peeking), POLICY, SECTION, 1).verdicts
+    assert {one.verdict for one in verdicts.values()} == {"invalid"}
+    assert "references that saw neither side" in verdicts["dataset"].reasons[0]
