@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from pipeline.audit.paired import paired_figure
@@ -53,16 +54,30 @@ def epsilon_validity(n: int, m: int, truth: float, n_simulations: int) -> float:
     return hits / n_simulations
 
 
-def paired_coverage(n_persons: int, n_references: int, n_simulations: int) -> float:
-    """Return the share of simulations whose paired interval holds .5 where nothing leaks."""
-    hits = 0
-    for seed in range(n_simulations):
-        stream = np.random.default_rng((seed, n_persons, n_references))
-        is_in = balanced_halves(["x"] * n_persons, n_references, stream)
-        scores = stream.normal(size=is_in.shape) + stream.normal(0, 2, n_persons)
-        low, high = paired_figure("attack", scores, is_in, N_BOOTSTRAP, ALPHA, stream).estimate.ci
-        hits += low <= 0.5 <= high
-    return hits / n_simulations
+def paired_scores(
+    n_persons: int, n_references: int, leak: float, unlike: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return scores of persons by references, and who is in: (references, persons).
+
+    Persons and generators differ; who is in scores higher by ``leak``, by more or less in pairs of generators that are
+    ``unlike``, and more so persons who are easily remembered.
+    """
+    stream = np.random.default_rng((seed, n_persons, n_references))
+    is_in = balanced_halves(["x"] * n_persons, n_references, stream)
+    scores = stream.normal(size=is_in.shape) + stream.normal(0, 2, n_persons)
+    scores += stream.normal(size=(n_references, 1)) * stream.normal(size=n_persons)
+    of_pair = np.repeat(leak + unlike * stream.normal(size=n_references // 2), 2)
+    return scores + of_pair[:, None] * np.abs(stream.normal(1, 0.5, n_persons)) * is_in, is_in
+
+
+def paired_coverage(n_persons: int, n_references: int, leak: float, unlike: float, n_simulations: int) -> float:
+    """Return the share of simulations whose paired interval holds the AUC, which is their mean (.5 without a leak)."""
+    figures = [
+        paired_figure("attack", *paired_scores(n_persons, n_references, leak, unlike, seed), ALPHA).estimate
+        for seed in range(n_simulations)
+    ]
+    truth = 0.5 if leak == unlike == 0 else float(np.mean([figure.value for figure in figures]))
+    return float(np.mean([figure.ci[0] <= truth <= figure.ci[1] for figure in figures]))
 
 
 def main() -> None:
@@ -88,8 +103,12 @@ def main() -> None:
         say(figure="epsilon, lower bound", members=n, nonmembers=m, coverage=valid)
     for n_persons in (24, 50, 100):
         for n_references in (2, 8, 16):
-            coverage_of_half = paired_coverage(n_persons, n_references, arguments.simulations // 4)
-            say(figure="paired auc", persons=n_persons, references=n_references, coverage=coverage_of_half)
+            leaks = {"none": (0.0, 0.0), "alike": (0.5, 0.0), "unlike by pair": (0.5, 0.4)}
+            held = {
+                name: paired_coverage(n_persons, n_references, *leak, arguments.simulations)
+                for name, leak in leaks.items()
+            }
+            say(figure="paired auc", persons=n_persons, references=n_references, coverage_by_leak=held)
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -30,11 +30,14 @@ class Estimate:
     ci : tuple of float
         Lower and upper bound, two-sided.
     standard_error : float
+    n_free : float
+        Degrees of freedom of the standard error.
     """
 
     value: float
     ci: Interval
     standard_error: float
+    n_free: float = np.inf
 
 
 def auc(member: Scores, nonmember: Scores) -> float:

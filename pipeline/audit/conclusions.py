@@ -104,10 +104,7 @@ def conclude(evidence: Evidence, policy: Policy, section: AuditSection, seed: in
         figures.append(AttackFigure(name, estimate, len(inside), len(outside)))
         permuted[name] = permutation_aucs(inside, outside, section.n_permutations, numpy_stream(seed, "permute", name))
         p_values[name] = permutation_p(estimate.value, permuted[name])
-    paired = [
-        paired_figure(name, scores, evidence.is_in, section.n_bootstrap, alpha, numpy_stream(seed, "paired", name))
-        for name, scores in evidence.references.items()
-    ]
+    paired = [paired_figure(name, scores, evidence.is_in, alpha) for name, scores in evidence.references.items()]
     untouched = {name: untouched_scores(scores, evidence.is_in) for name, scores in evidence.references.items()}
     # Scores of attacks with shadows are made of who was in: they have no untouched side.
     untouched = {name: scores for name, scores in untouched.items() if not BY_NAME[name].needs_shadows}
@@ -158,7 +155,7 @@ def paired_json(figure: PairedFigure, policy: Policy) -> dict[str, Any]:
         "auc_ci": list(figure.estimate.ci),
         "limit": policy.limit(figure.attack),
         "reliable": figure.n_patients >= policy.min_patients_a_side.value,
-        "interval_covers_generators": figure.resamples_references,
+        "interval_covers_generators": figure.covers_generators,
     }
 
 
@@ -184,12 +181,12 @@ def power_json(
     alpha, n_members = policy.alpha.value, int(is_member.sum())
     n_nonmembers = len(is_member) - n_members
     smallest = smallest_detectable_auc(n_members, n_nonmembers, alpha, numpy_stream(seed, "power"))
-    z = float(stats.norm.ppf(1 - alpha / 2))
     to_pass = policy.min_patients_a_side.value
     for figure in paired:
         room = policy.limit(figure.attack) - 0.5
+        half = float(stats.t.ppf(1 - alpha / 2, figure.estimate.n_free)) * figure.estimate.standard_error
         # The interval of a figure whose truth is .5 shrinks with the root of the number of persons.
-        to_pass = max(to_pass, int(np.ceil(figure.n_patients * (z * figure.estimate.standard_error / room) ** 2)))
+        to_pass = max(to_pass, int(np.ceil(figure.n_patients * (half / room) ** 2)))
     seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"
     rates = ", ".join(str(patients_to_certify(fpr)) for fpr in FPR_LEVELS)
     sentence = (

@@ -96,7 +96,7 @@ def _find_leaks(attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure],
         (a.name, "on the release", a.estimate) for a in attacks if min(a.n_members, a.n_nonmembers) >= enough
     ]
     # An interval that does not cover the spread between generators would call chance a leak.
-    figures += [(p.attack, "paired", p.estimate) for p in paired if p.n_patients >= enough and p.resamples_references]
+    figures += [(p.attack, "paired", p.estimate) for p in paired if p.n_patients >= enough and p.covers_generators]
     limits = [policy.limit(name) for name, _, _ in figures]
     p_values = holm([_p_above_limit(one[2], limit) for one, limit in zip(figures, limits, strict=True)])
     return [
@@ -163,4 +163,4 @@ def _p_above_limit(estimate: Estimate, limit: float) -> float:
     either = max(estimate.value, 1 - estimate.value)
     if either <= limit:
         return 1.0
-    return float(stats.norm.sf((either - limit) / max(estimate.standard_error, 1e-9)))
+    return float(stats.t.sf((either - limit) / max(estimate.standard_error, 1e-9), estimate.n_free))
