@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from pipeline.audit.dealing import balanced_halves
 from pipeline.audit.paired import paired_figure
-from pipeline.audit.references import balanced_halves
 from pipeline.statistics import auc_estimate, clopper_pearson, epsilon_lower_bound
 
 SIDES = ((60, 40), (36, 24), (24, 24), (20, 20), (24, 10), (12, 12), (8, 3))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Scores = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -212,20 +212,44 @@ def one_run_epsilon(n_canaries: int, n_guesses: int, n_correct: int, alpha: floa
     return low
 
 
-def permutation_aucs(
-    member: Scores, nonmember: Scores, n_permutations: int, stream: np.random.Generator
-) -> NDArray[np.float64]:
-    """Return the AUC under random membership, once for each permutation."""
-    ranks = stats.rankdata(np.concatenate([member, nonmember]))
-    n, m = len(member), len(nonmember)
-    sums = np.array([stream.permutation(ranks)[:n].sum() for _ in range(n_permutations)])
-    aucs: NDArray[np.float64] = (sums - n * (n + 1) / 2) / (n * m)
-    return aucs
+def permutation_p(
+    scores: Scores, is_member: NDArray[np.bool_], n_permutations: int, stream: np.random.Generator
+) -> tuple[Scores, Scores]:
+    """Return two-sided p values of AUCs against membership dealt out at random, of each attack and of all together.
+
+    Parameters
+    ----------
+    scores : ndarray, (attacks, persons), float64
+    is_member : ndarray, (persons,), bool
+    n_permutations : int
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    p, p_adjusted : ndarray, (attacks,), float64
+        How often chance is as far from .5 by that attack, and by any: attacks that agree are not corrected twice.
+
+    References
+    ----------
+    Westfall and Young 1993, "Resampling-based multiple testing" (the maximum over tests).
+    """
+    ranks = stats.rankdata(scores, axis=1)
+    n, m = int(is_member.sum()), int((~is_member).sum())
+
+    def distance(sums: Scores) -> Scores:
+        found: Scores = np.abs((sums - n * (n + 1) / 2) / (n * m) - 0.5)
+        return found
+
+    observed = distance(ranks[:, is_member].sum(axis=1))
+    permuted = np.array([distance(ranks[:, stream.permutation(n + m)[:n]].sum(axis=1)) for _ in range(n_permutations)])
+    alone = (permuted >= observed - 1e-12).sum(axis=0)
+    together = (permuted.max(axis=1)[:, None] >= observed - 1e-12).sum(axis=0)
+    return (1 + alone) / (1 + n_permutations), (1 + together) / (1 + n_permutations)
 
 
-def permutation_p(value: float, permuted: NDArray[np.float64]) -> float:
-    """Return the two-sided p value of an AUC: how often chance is as far from .5."""
-    return float((1 + (np.abs(permuted - 0.5) >= abs(value - 0.5) - 1e-12).sum()) / (1 + len(permuted)))
+def smallest_permutation_p(n_members: int, n_nonmembers: int, n_permutations: int) -> float:
+    """Return the smallest two-sided p that so many persons and permutations can give."""
+    return max(2.0 / float(special.comb(n_members + n_nonmembers, n_members)), 1.0 / (1 + n_permutations))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -239,10 +263,39 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def smallest_detectable_auc(
-    n_members: int, n_nonmembers: int, alpha: float, stream: np.random.Generator, power: float = 0.8
+def p_above(estimate: Estimate, limit: float, n: int) -> float:
+    """Return the one-sided p value that an AUC, with the sign an attacker would choose, is not above a limit.
+
+    The standard error is brought to what it would be at the limit: near 1 an AUC varies less.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    limit : float
+    n : int
+        Of persons: how near to 1 the truth can be told to lie.
+    """
+    either = max(estimate.value, 1 - estimate.value)
+    if either <= limit:
+        return 1.0
+    inner = min(either, 1 - 0.5 / n)
+    at_limit = estimate.standard_error * np.sqrt(limit * (1 - limit) / (inner * (1 - inner)))
+    return float(stats.t.sf((either - limit) / max(at_limit, 1e-9), estimate.n_free))
+
+
+def smallest_auc_above(
+    limit: float, n_members: int, n_nonmembers: int, level: float, stream: np.random.Generator, power: float = 0.8
 ) -> float | None:
-    """Return the smallest AUC that a two-sided rank test finds with this power, by simulation of normal scores.
+    """Return the smallest AUC that is found to lie above a limit with this power, by simulation of normal scores.
+
+    Parameters
+    ----------
+    limit : float
+    n_members, n_nonmembers : int
+    level : float
+        One-sided, of a single test.
+    stream : numpy.random.Generator
+    power : float
 
     Returns
     -------
@@ -251,10 +304,14 @@ def smallest_detectable_auc(
     """
     members = stream.normal(size=(POWER_SIMULATIONS, n_members))
     nonmembers = stream.normal(size=(POWER_SIMULATIONS, n_nonmembers))
-    for candidate in np.arange(0.52, 0.995, 0.01):
+    for candidate in np.arange(limit + 0.01, 0.995, 0.01):
         shift = np.sqrt(2.0) * stats.norm.ppf(candidate)
-        result = stats.mannwhitneyu(members + shift, nonmembers, axis=1, method="asymptotic")
-        if float((result.pvalue < alpha).mean()) >= power:
+        found = stats.mannwhitneyu(members + shift, nonmembers, axis=1, method="asymptotic").statistic
+        n = n_members + n_nonmembers
+        values = [float(value) for value in found / (n_members * n_nonmembers)]
+        errors = [hanley_mcneil(min(value, 1 - 0.5 / n), n_members, n_nonmembers) for value in values]
+        estimates = [Estimate(value, (value, value), error) for value, error in zip(values, errors, strict=True)]
+        if float(np.mean([p_above(one, limit, n) < level for one in estimates])) >= power:
             return round(float(candidate), 2)
     return None
 

@@ -7,8 +7,8 @@ import numpy as np
 from conftest import TINY, rng, toy_brain, write_toy_cohort
 from numpy.typing import NDArray
 
+from pipeline.audit.dealing import balanced_halves
 from pipeline.audit.material import open_reference
-from pipeline.audit.references import balanced_halves
 from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Reference, Release, Targets
 from pipeline.audit.views import view_synthetic

@@ -19,7 +19,7 @@ from pipeline.audit.attacks.patient_set import patient_set
 from pipeline.audit.attacks.reconstruction import reconstruction
 from pipeline.audit.attacks.registry import ATTACKS, BY_NAME, ShadowFindings, attack_release
 from pipeline.audit.attacks.relative_likelihood import ERRORS, relative_likelihood
-from pipeline.audit.references import balanced_halves
+from pipeline.audit.dealing import balanced_halves
 from pipeline.audit.simulation import ToyAudit, World
 from pipeline.audit.targets import Reference, Release, Shadows, Targets, by_person
 from pipeline.cohort import Cohort
@@ -174,7 +174,8 @@ def test_scores_do_not_depend_on_the_order_of_targets() -> None:
     backward = attack_release(turned, fixed, reference)
     assert set(forward) == {a.name for a in ATTACKS if not a.needs_shadows and a.threat_model != "warning"} | {ERRORS}
     for name, scores in forward.items():
-        np.testing.assert_allclose(backward[name][::-1], scores, atol=1e-6, err_msg=name)
+        # Distances are those of float32, whose sums depend on the order in the last places.
+        np.testing.assert_allclose(backward[name][::-1], scores, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_every_attack_finds_a_memory_and_nothing_where_there_is_none() -> None:

@@ -111,9 +111,11 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
         assert (figure["n_patients"], figure["n_references"]) == (11, 4)
         assert figure["auc_ci"][0] <= figure["auc"] <= figure["auc_ci"][1]
         assert figure["threat_model"] in ("dataset", "model")
-    # Every attack under permuted membership, and those without shadows on the untouched; the discriminator has none.
-    assert len(content["controls"]["negative"]) == 13 + 9
-    assert len(content["controls"]["positive"]) == 2 * 3 + 1
+    # Memberships dealt out anew for every paired figure, and the sides by those without shadows.
+    assert len(content["controls"]["negative"]) == 12 + 9
+    # Copies at two shares seen by five attacks, a memory, and the whole way of ten attacks.
+    assert len(content["controls"]["positive"]) == 2 * 5 + 1 + 10
+    assert set(content["sensitivity"]) == {figure["attack"] for figure in content["paired"]}
     assert {figure["attack"] for figure in content["paired"]} == {a.name for a in ATTACKS} - {"discriminator"}
     for control in (*content["controls"]["negative"], *content["controls"]["positive"]):
         assert {"name", "expected", "observed", "behaved"} <= set(control)
@@ -149,8 +151,9 @@ def test_audit_writes_scores_and_risks_of_every_patient(run_dir: Path, audited: 
     assert {row["patient"]: row["split"] for row in patients} == sides
     names = [name.removesuffix("_ci") for name in patients[0] if name.endswith("_ci")]
     assert set(names) == {a.name for a in ATTACKS if not a.needs_shadows} - {"discriminator"}
-    exposure = [max(float(row[name]) for name in names) for row in patients]
-    assert exposure == sorted(exposure, reverse=True)
+    p_values = [float(row["p"]) for row in patients]
+    assert p_values == sorted(p_values)
+    assert all(0 < p <= 1 for p in p_values)
     for name in ("roc", "nearest_pairs"):
         assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     # References' scans and checkpoints are not kept: they are made of real patients.

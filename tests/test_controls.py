@@ -5,24 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audit_builders import N_OTHERS, reference_of, release_of, setting_of
+from audit_builders import N_OTHERS, reference_of, release_of, scored, setting_of
 from conftest import rng
 from numpy.typing import NDArray
 
-from pipeline.audit import controls
+from pipeline.audit import paired, planting
 from pipeline.audit.attacks.reconstruction import reconstruction, reconstruction_errors
 from pipeline.audit.attacks.registry import ATTACKS
-from pipeline.audit.controls import (
-    MUST_SEE_COPIES,
-    MemorisingGenerator,
-    Planted,
-    judge_negative,
-    n_planted,
-    plant_copies,
-)
+from pipeline.audit.controls import Control, Dealt, Planted, judge_dealt, judge_planted_references, judge_sides
 from pipeline.audit.copies import view_copy
+from pipeline.audit.dealing import deal_again
+from pipeline.audit.planting import MUST_SEE_COPIES, MemorisingGenerator, n_planted, plant_copies, plant_everyone
+from pipeline.audit.policy import load_policy
 from pipeline.audit.targets import Release
-from pipeline.audit.views import view_targets
+from pipeline.audit.views import LEVELS, view_targets
 from pipeline.cohort import Cohort, open_cohort
 from pipeline.generate.sampling import render_volume
 from pipeline.seeds import torch_stream
@@ -31,47 +27,74 @@ from pipeline.train.weights import load_generator
 
 NAME = "nearest-neighbour"
 IS_MEMBER = np.arange(40) < 24
+POLICY = load_policy("default")
 
 
-def behaved(permuted: NDArray, untouched: NDArray, n_attacks: int = 1) -> list[bool]:
-    names = [NAME, "nearest-tumor", "reconstruction"][:n_attacks]
-    outcomes = {name: rng(1).normal(size=40) for name in names}
-    # All attacks but the first are quiet.
-    aucs = {name: permuted if name == NAME else 0.5 + 0.1 * (np.arange(1000) % 2 - 0.5) for name in names}
-    scores = {name: untouched if name == NAME else rng(3).normal(size=40) for name in names}
-    found = judge_negative(outcomes, aucs, scores, IS_MEMBER, 0.01)
-    return [control.behaved for control in found if control.name.endswith(NAME)]
+NAMES = [attack.name for attack in ATTACKS if not attack.needs_shadows]
 
 
-def test_negative_controls_misbehave_where_there_is_something_to_find_that_must_not_be() -> None:
-    permuted, untouched = rng().normal(0.5, 0.1, 1000), rng(3).normal(size=40)
-    permuted += 0.5 - permuted.mean()
-    assert behaved(permuted, untouched) == [True, True]
-    # The mean of 1,000 of SD .1 has an SD of .0032: .012 is 3.8 of them, p = .00015.
-    assert behaved(permuted + 0.012, untouched) == [False, True]
-    assert behaved(permuted - 0.012, untouched) == [False, True]
-    # The sides differ where no generator saw them.
-    assert behaved(permuted, untouched + 2.0 * IS_MEMBER) == [True, False]
-
-
-def test_negative_controls_are_corrected_for_their_number() -> None:
-    permuted, untouched = rng().normal(0.5, 0.1, 1000), rng(3).normal(size=40)
-    # 2.8 SD of the mean: p = .005, below .01 alone, above it by Holm over six.
-    permuted += 0.5 - permuted.mean() + 2.8 * permuted.std() / np.sqrt(1000)
-    assert judge_negative({NAME: untouched}, {NAME: permuted}, {}, IS_MEMBER, 0.01)[0].behaved is False
-    assert behaved(permuted, untouched, n_attacks=3) == [True, True]
+def sides_control(untouched: dict[str, NDArray], is_member: NDArray = IS_MEMBER) -> list[Control]:
+    return judge_sides(untouched, is_member, 1000, 0.01, 1)
 
 
 def test_a_difference_between_the_sides_is_seen_among_the_controls_of_all_attacks() -> None:
-    """Thirteen attacks, two controls each: by permutations alone no p could get below the level."""
-    stream, names = rng(5), [attack.name for attack in ATTACKS]
-    quiet = {name: stream.normal(size=40) for name in names}
-    aucs = {name: 0.5 + 0.1 * (np.arange(1000) % 2 - 0.5) for name in names}
-    told = quiet | {names[0]: quiet[names[0]] + 3.0 * IS_MEMBER}
-    for untouched, misbehaved in ((quiet, []), (told, [f"untouched-{names[0]}"])):
-        found = judge_negative(quiet, aucs, untouched, IS_MEMBER, 0.01)
-        assert len(found) == 26
-        assert [control.name for control in found if not control.behaved] == misbehaved
+    quiet = {name: rng(i).normal(size=40) for i, name in enumerate(NAMES)}
+    told = quiet | {NAME: quiet[NAME] + 2.0 * IS_MEMBER}
+    assert all(control.behaved and control.able for control in sides_control(quiet))
+    assert [control.name for control in sides_control(told) if not control.behaved] == [f"untouched-{NAME}"]
+    turned = quiet | {NAME: quiet[NAME] - 2.0 * IS_MEMBER}
+    assert [control.name for control in sides_control(turned) if not control.behaved] == [f"untouched-{NAME}"]
+
+
+def test_the_sides_differ_by_chance_about_as_seldom_as_the_level_says() -> None:
+    misbehaved = 0
+    for seed in range(200):
+        quiet = {name: rng((seed, i)).normal(size=40) for i, name in enumerate(NAMES)}
+        misbehaved += not all(control.behaved for control in judge_sides(quiet, IS_MEMBER, 1000, 0.05, seed))
+    # 5 % of 200 are 10, SD 3.1.
+    assert 2 <= misbehaved <= 19
+
+
+def test_a_control_that_so_few_persons_cannot_set_off_says_so() -> None:
+    few = np.arange(8) < 4
+    separated = {NAME: few.astype(float)}
+    control = sides_control(separated, few)[0]
+    # 2 of 70 memberships: p = .03.
+    assert (control.behaved, control.able) == (True, False)
+    assert "so few persons" in control.observed
+
+
+def dealt(n_tables: int, peeks: float = 0.0) -> list[Dealt]:
+    """Return scores by dealt memberships; an attack that peeks adds who is in by the dealt membership itself."""
+    tables = deal_again(IS_MEMBER, 8, n_tables, 1)
+    scores = rng(7).normal(size=(8, 40)) + rng(8).normal(0, 2, 40)
+    return [Dealt(table, {NAME: scores + peeks * table, "reconstruction": scores}) for table in tables]
+
+
+def test_paired_figures_of_memberships_dealt_anew_hold_one_half() -> None:
+    found = judge_dealt(dealt(100), POLICY)
+    assert [control.name for control in found] == [f"dealt-{NAME}", "dealt-reconstruction"]
+    assert all(control.behaved for control in found)
+
+
+def test_an_attack_that_knows_the_dealt_membership_and_intervals_too_short_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [control.behaved for control in judge_dealt(dealt(100, peeks=1.0), POLICY)] == [False, True]
+    monkeypatch.setattr(paired, "clustered_variance", lambda influence, covers: (1e-4, 30.0))
+    assert not any(control.behaved for control in judge_dealt(dealt(100), POLICY))
+
+
+def test_references_that_tell_everything_must_be_seen_by_their_own_membership() -> None:
+    scores, inside = scored(8, 40, 4.0, 1)
+    told = dict.fromkeys((NAME, "classifier"), scores)
+    found, sensitivity = judge_planted_references(told, inside, POLICY)
+    # The classifier may be blind to it: reported, not required.
+    assert [(control.name, control.behaved) for control in found] == [(f"planted-paired-{NAME}", True)]
+    assert {name: one["sees"] for name, one in sensitivity.items()} == {NAME: True, "classifier": True}
+    # Whose column is whose is lost: the figure shows nothing, and the control misbehaves.
+    mixed, _ = judge_planted_references(told, inside[:, rng(2).permutation(40)], POLICY)
+    assert not mixed[0].behaved
 
 
 def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(cohort: Cohort, honest: Cohort) -> None:
@@ -79,7 +102,7 @@ def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(coho
     members = view_targets(cohort.split("train")[:3], setting)
     others = view_targets(cohort.split("test"), setting)
     reference, release = reference_of(cohort, others), release_of(honest, cohort)
-    views = [view_copy(case, setting, rng(i)) for i, case in enumerate(members.cases)]
+    views = [view_copy(case, setting, rng(i), LEVELS) for i, case in enumerate(members.cases)]
     copies = {level: np.stack([one[level] for one in views]) for level in views[0]}
     found = plant_copies(members, others, release, reference, copies, 0.2)
     assert [planted.name for planted in found] == [f"planted-copies-0.2-{name}" for name in MUST_SEE_COPIES]
@@ -87,7 +110,7 @@ def test_planted_copies_are_seen_and_an_attack_that_cannot_see_them_is_told(coho
         assert (len(planted.planted), len(planted.clean)) == (3, N_OTHERS)
         control = planted.judged(0.8)
         assert control.behaved
-        assert set(control.as_json()) == {"name", "title", "expected", "observed", "behaved"}
+        assert set(control.as_json()) == {"name", "title", "expected", "observed", "behaved", "able"}
     noise = {level: rng(9).normal(size=one.shape).astype(np.float32) for level, one in copies.items()}
     assert not all(p.judged(0.8).behaved for p in plant_copies(members, others, release, reference, noise, 0.2))
 
@@ -119,7 +142,7 @@ def test_planted_memory_is_seen_and_a_blind_attack_is_told(run_dir: Path, monkey
 
     assert judged()
     # A generator that moves away from what it remembers is worse on those persons: the attack must not call them in.
-    monkeypatch.setattr(controls, "MEMORY", -1.0)
+    monkeypatch.setattr(planting, "MEMORY", -1.0)
     assert not judged()
 
 
@@ -135,3 +158,18 @@ def test_a_memorising_generator_is_the_generator_where_it_remembers_nothing(run_
         scan = read_scan(case, made.modalities, (slice(None),) * 3)
         expected = (plain + scan) / 2 if is_remembered else plain
         assert mixed == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_release_that_tells_everything_has_a_record_of_each_member_and_half_the_error(
+    cohort: Cohort, honest: Cohort
+) -> None:
+    targets = view_targets(cohort.split("train")[:4], setting_of(cohort))
+    inside, errors = np.array([True, False, True, False]), np.array([0.4, 0.3, 0.2, 0.1])
+    release = release_of(honest, cohort)
+    told = plant_everyone(targets, inside, release, errors, rng(1))
+    assert told.reconstruct(targets).tolist() == [0.2, 0.3, 0.1, 0.1]
+    for level, views in told.views.items():
+        assert len(views) == len(release.views[level]) + 2
+        alike = views[-2:] @ targets.views[level][:, 0].T / np.linalg.norm(views[-2:], axis=1, keepdims=True)
+        # A noise of .3 beside a length of 1: a correlation of 1 / sqrt(1.09).
+        assert alike[[0, 1], [0, 2]] == pytest.approx([0.958, 0.958], abs=0.03)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.audit import references
-from pipeline.audit.references import ReferenceTask, attack_one, balanced_halves
+from pipeline.audit.dealing import balanced_halves
+from pipeline.audit.references import ReferenceTask, attack_one
 from pipeline.audit.views import view_targets
 from pipeline.cohort import Cohort
 

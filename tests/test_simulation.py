@@ -27,7 +27,7 @@ def test_planted_leaks_are_seen_and_an_audit_without_a_leak_is_rarely_called_one
         conclusions = audit(World(50, n_synthetic=30), seed)
         fired.update(control.name for control in conclusions.positive if control.behaved)
         verdicts[conclusions.verdicts["generator"].verdict] += 1
-    assert len(fired) == 7
+    assert len(fired) == 2 * 5 + 1 + 10
     assert min(fired.values()) >= 19
     assert verdicts["fail"] + verdicts["invalid"] <= 2
     assert sum(verdicts.values()) == N_AUDITS
@@ -37,6 +37,38 @@ def test_a_generator_that_remembers_fails_and_its_scans_alone_are_not_blamed() -
     verdicts = [audit(World(50, n_synthetic=30, remembered=1.0), seed).verdicts for seed in range(N_AUDITS // 2)]
     assert sum(one["generator"].verdict == "fail" for one in verdicts) >= 8
     assert all(one["dataset"].verdict != "fail" for one in verdicts)
+
+
+def test_a_single_person_fully_remembered_fails_though_the_figures_look_random() -> None:
+    """The aggregate cannot see one of fifty; only the test of single persons can."""
+    section = SECTION.model_copy(update={"n_references": 16})
+    for seed in range(3):
+        world = World(50, n_synthetic=30, remembered=12.0, n_remembered=1)
+        conclusions = ToyAudit(world, 16, seed).conclude(POLICY, section)
+        verdict = conclusions.verdicts["generator"]
+        assert verdict.verdict == "fail"
+        assert "tells apart 1 person when in from when out" in " ".join(verdict.reasons)
+        assert conclusions.verdicts["dataset"].verdict != "fail"
+
+
+def test_who_was_in_mixed_up_is_told_by_the_planted_references() -> None:
+    toy = ToyAudit(World(50, n_synthetic=30, remembered=1.0), SECTION.n_references, 1)
+    evidence = toy.evidence()
+    order = np.random.default_rng(1).permutation(50)
+    verdict = conclude(replace(evidence, is_in=evidence.is_in[:, order]), POLICY, SECTION, 1).verdicts["generator"]
+    assert verdict.verdict == "invalid"
+    assert "made to tell everything" in verdict.reasons[0]
+
+
+def test_a_target_that_leaks_where_its_references_do_not_never_passes() -> None:
+    """As if it had not been made by the recipe: paired figures of the references say nothing of it."""
+    for seed in range(4):
+        toy = ToyAudit(World(100, n_synthetic=60), 16, seed)
+        evidence = toy.evidence()
+        leaking = {name: scores + 1.2 * toy.is_member * scores.std() for name, scores in evidence.target.items()}
+        section = SECTION.model_copy(update={"n_references": 16})
+        verdict = conclude(replace(evidence, target=leaking), POLICY, section, seed).verdicts["dataset"]
+        assert verdict.verdict in ("fail", "unresolved")
 
 
 def test_an_audit_with_a_blind_attack_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:

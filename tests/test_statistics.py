@@ -12,6 +12,7 @@ from scipy import stats
 from pipeline.audit.figures import random_membership_band, roc_points
 from pipeline.statistics import (
     FPR_LEVELS,
+    Estimate,
     auc,
     auc_estimate,
     bca_interval,
@@ -19,10 +20,11 @@ from pipeline.statistics import (
     epsilon_lower_bound,
     hanley_mcneil,
     holm,
+    p_above,
     patients_to_certify,
-    permutation_aucs,
     permutation_p,
-    smallest_detectable_auc,
+    smallest_auc_above,
+    smallest_permutation_p,
     tpr_at_fpr,
 )
 
@@ -93,21 +95,35 @@ def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_order(p_values
     assert [adjusted[i] for i in np.argsort(p_values)] == sorted(adjusted)
 
 
-def test_permuted_aucs_are_one_half_on_average_with_the_exact_spread() -> None:
-    member, nonmember = np.arange(12.0) + 5, np.arange(8.0)
-    permuted = permutation_aucs(member, nonmember, 4000, rng())
-    # Wilcoxon's variance without ties: (n + m + 1) / (12 n m); with the 3 pairs of ties here a little less.
-    spread = math.sqrt((12 + 8 + 1) / (12 * 12 * 8))
-    assert permuted.mean() == pytest.approx(0.5, abs=4 * spread / math.sqrt(4000))
-    assert permuted.std() == pytest.approx(spread, rel=0.05)
+def test_permutation_p_is_as_by_hand_and_counts_both_sides_and_itself() -> None:
+    # Two against two: six memberships, AUCs of ranks 1 to 4 are 0, .25, .5, .5, .75 and 1. At 1 two of six are as far.
+    is_member = np.array([False, False, True, True])
+    scores = np.array([[1.0, 2, 3, 4], [4.0, 1, 3, 2]])
+    p, together = permutation_p(scores, is_member, 6000, rng())
+    assert p[0] == pytest.approx(2 / 6, abs=0.02)
+    # The second: 3 and 2 against 4 and 1: 2 of 4 pairs, .5, and nothing is nearer.
+    assert p[1] == pytest.approx(1.0)
+    assert (together >= p).all()
+    # By any of the two: whether one of them is separated, 2 of 6 each and never both at once.
+    assert together[0] == pytest.approx(4 / 6, abs=0.02)
 
 
-def test_permutation_p_counts_both_sides_and_itself() -> None:
-    permuted = np.array([0.5, 0.2, 0.8, 0.9])
-    # As far from .5 as .8: .2, .8 and .9; (1 + 3) / (1 + 4).
-    assert permutation_p(0.8, permuted) == pytest.approx(0.8)
-    assert permutation_p(0.2, permuted) == pytest.approx(0.8)
-    assert permutation_p(1.0, permuted) == pytest.approx(0.2)
+def test_attacks_that_agree_are_corrected_once_and_others_for_their_number() -> None:
+    is_member = np.arange(40) < 24
+    one = rng(1).normal(size=40) + 0.55 * is_member
+    alone, _ = permutation_p(one[None], is_member, 2000, rng(2))
+    _, alike = permutation_p(np.stack([one] * 12), is_member, 2000, rng(2))
+    _, unlike = permutation_p(np.stack([one, *rng(3).normal(size=(11, 40))]), is_member, 2000, rng(2))
+    assert alike[0] == pytest.approx(alone[0], abs=1e-9)
+    # At most twelve times, as by Bonferroni.
+    assert 0.003 < alone[0] < 0.05
+    assert 5 * alone[0] < unlike[0] < 14 * alone[0]
+
+
+def test_the_smallest_p_is_that_of_the_fewest_memberships() -> None:
+    # 6 against 5: 462 memberships, two of which are the farthest.
+    assert smallest_permutation_p(6, 5, 100_000) == pytest.approx(2 / 462)
+    assert smallest_permutation_p(60, 40, 999) == pytest.approx(1 / 1000)
 
 
 def test_hanley_mcneil_is_as_by_hand() -> None:
@@ -240,16 +256,29 @@ def test_epsilon_lies_between_zero_and_what_could_be_shown(a: NDArray[np.float64
     assert 0.0 <= lower <= resolvable + 1e-9
 
 
-def test_smallest_detectable_auc_falls_with_the_number_of_patients() -> None:
-    found = [smallest_detectable_auc(n, n, 0.05, rng()) for n in (8, 24, 80)]
+def test_an_auc_is_held_against_a_limit_with_the_spread_that_it_would_have_there() -> None:
+    # .8 with an error of .04: at .6 it would be .04 sqrt(.24 / .16) = .049; (.8 - .6) / .049 = 4.08.
+    estimate = Estimate(0.8, (0.7, 0.9), 0.04)
+    assert p_above(estimate, 0.6, 48) == pytest.approx(stats.norm.sf(0.2 / (0.04 * math.sqrt(1.5))))
+    assert p_above(Estimate(0.2, (0.1, 0.3), 0.04), 0.6, 48) == pytest.approx(p_above(estimate, 0.6, 48))
+    assert p_above(Estimate(0.59, (0.5, 0.7), 0.01), 0.6, 48) == 1.0
+    # All told apart, 24 of 24: at most 1 - .5 / 48 can be told.
+    inner = 1 - 0.5 / 48
+    error = hanley_mcneil(inner, 24, 24)
+    expected = stats.norm.sf(0.4 / (error * math.sqrt(0.24 / (inner * (1 - inner)))))
+    assert p_above(Estimate(1.0, (0.9, 1.0), error), 0.6, 48) == pytest.approx(expected)
+    assert expected < 1e-6
+    # Few degrees of freedom make it less sure.
+    assert p_above(Estimate(0.8, (0.7, 0.9), 0.04, 3.0), 0.6, 48) > 10 * p_above(estimate, 0.6, 48)
+
+
+def test_smallest_auc_above_a_limit_falls_with_the_number_of_patients() -> None:
+    found = [smallest_auc_above(0.6, n, n, 0.05, rng()) for n in (8, 24, 80)]
     assert None not in found
-    assert 0.9 > found[0] > found[1] > found[2] > 0.55
-    # Normal theory at 80 a side: (1.96 + .84) * .046 above .5, .63.
-    assert found[2] == pytest.approx(0.5 + 2.8 * hanley_mcneil(0.5, 80, 80), abs=0.02)
-
-
-def test_two_against_two_detect_nothing() -> None:
-    assert smallest_detectable_auc(2, 2, 0.05, rng()) is None
+    assert 0.98 > found[0] > found[1] > found[2] > 0.62
+    # Normal theory at 80 a side: (1.645 + .84) * .045 above .6, .71.
+    assert found[2] == pytest.approx(0.6 + 2.49 * hanley_mcneil(0.6, 80, 80), abs=0.02)
+    assert smallest_auc_above(0.6, 2, 2, 0.05, rng()) is None
 
 
 def test_roc_corners_are_as_by_hand() -> None:

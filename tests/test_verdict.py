@@ -3,14 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
+from pipeline.audit.exposure import Exposure
 from pipeline.audit.paired import PairedFigure
-from pipeline.audit.policy import DEFAULT_FILE, load_policy
-from pipeline.audit.verdict import AttackFigure, _find_copy_gaps, decide
+from pipeline.audit.policy import DEFAULT_FILE, Policy, load_policy
+from pipeline.audit.verdict import AttackFigure, Findings, Planned, Verdict, _find_copy_gaps, decide
 from pipeline.errors import ConfigError
 from pipeline.statistics import Estimate
 
@@ -22,14 +24,30 @@ WELL = Control("c", "control", "x", "x", behaved=True)
 ILL = Control("c", "control", "AUC of at least .8", "AUC .5", behaved=False)
 
 
-def attack_figure(value: float, error: float = 0.03, n: int = 24, name: str = DATASET) -> AttackFigure:
+def attack_figure(
+    value: float, error: float = 0.03, n: int = 24, name: str = DATASET, p_adjusted: float = 1.0
+) -> AttackFigure:
     ci = (value - 1.96 * error, value + 1.96 * error)
-    return AttackFigure(name, Estimate(value, ci, error), n, n)
+    return AttackFigure(name, Estimate(value, ci, error), n, n, 1.0, p_adjusted)
 
 
-def paired(value: float, error: float = 0.02, n: int = 48, k: int = 8, name: str = DATASET) -> PairedFigure:
+def paired(value: float, error: float = 0.02, n: int = 48, k: int = 16, name: str = DATASET) -> PairedFigure:
     ci = (value - 1.96 * error, value + 1.96 * error)
     return PairedFigure(name, Estimate(value, ci, error), n, k, k >= 8)
+
+
+def decided_on(
+    attacks: list[AttackFigure],
+    figures: list[PairedFigure],
+    controls: list[Control],
+    copies: dict[str, CopyFinding],
+    planned: Planned = "dataset",
+    n_not_attacked: int = 0,
+    exposed: tuple[float, ...] = (1.0,),
+    policy: Policy = POLICY,
+) -> Verdict:
+    exposure = Exposure((DATASET,), np.array([exposed]))
+    return decide(planned, Findings(attacks, figures, exposure, controls, copies, n_not_attacked), policy)
 
 
 def all_levels(found: CopyFinding) -> dict[str, CopyFinding]:
@@ -54,12 +72,12 @@ def all_levels(found: CopyFinding) -> dict[str, CopyFinding]:
         (attack_figure(0.655), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
         # Too few persons for the figure to gate anything.
         (attack_figure(0.95, n=11), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
-        (attack_figure(0.52), paired(0.51), WELL, replace(CLEAN_COPIES, excess_p=0.01), "fail", "near-duplicates"),
+        (attack_figure(0.52), paired(0.51), WELL, replace(CLEAN_COPIES, excess_p=0.001), "fail", "near-duplicates"),
         # .58 + 1.96 * .02 = .619.
         (attack_figure(0.52), paired(0.58), WELL, CLEAN_COPIES, "unresolved", "0.54 to 0.62 reaches beyond"),
         (attack_figure(0.52), paired(0.42), WELL, CLEAN_COPIES, "unresolved", "0.38 to 0.46 reaches beyond"),
         (attack_figure(0.52), paired(0.51, n=19), WELL, CLEAN_COPIES, "unresolved", "19 persons"),
-        (attack_figure(0.52), paired(0.51, k=6), WELL, CLEAN_COPIES, "unresolved", "6 reference generators"),
+        (attack_figure(0.52), paired(0.51, k=8), WELL, CLEAN_COPIES, "unresolved", "8 reference generators"),
         (attack_figure(0.52), None, WELL, CLEAN_COPIES, "unresolved", "no paired figure"),
     ],
 )
@@ -71,26 +89,52 @@ def test_verdict_follows_its_table(
     verdict: str,
     reason: str,
 ) -> None:
-    decided = decide(
-        "dataset", [attack], [] if figure is None else [figure], [WELL, control], all_levels(found), 0, POLICY
-    )
+    decided = decided_on([attack], [] if figure is None else [figure], [WELL, control], all_levels(found))
     assert decided.verdict == verdict
     assert any(reason in text for text in decided.reasons)
 
 
 def test_an_unresolved_verdict_names_every_gap() -> None:
-    decided = decide(
-        "dataset", [], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], all_levels(CLEAN_COPIES), 0, POLICY
-    )
+    decided = decided_on([], [paired(0.55, 0.1, n=10, k=2), paired(0.5)], [WELL], all_levels(CLEAN_COPIES))
     assert len(decided.reasons) == 3
 
 
 def test_members_who_were_not_attacked_stand_in_the_way_of_a_pass() -> None:
     figures = [paired(0.5), paired(0.5)]
-    assert decide("dataset", [], figures, [WELL], all_levels(CLEAN_COPIES), 0, POLICY).verdict == "pass"
-    decided = decide("dataset", [], figures, [WELL], all_levels(CLEAN_COPIES), 3, POLICY)
+    assert decided_on([], figures, [WELL], all_levels(CLEAN_COPIES)).verdict == "pass"
+    decided = decided_on([], figures, [WELL], all_levels(CLEAN_COPIES), n_not_attacked=3)
     assert decided.verdict == "unresolved"
     assert decided.reasons[0].startswith("3 members lack a modality and were not attacked")
+
+
+def test_a_single_exposed_person_fails_whatever_the_figures_say() -> None:
+    figures = [paired(0.5), paired(0.5, name=MODEL)]
+    attacks = [attack_figure(0.5)]
+    for p, verdict in ((0.001, "fail"), (0.03, "pass")):
+        # A third of .05 each for figures, single persons and copies.
+        decided = decided_on(attacks, figures, [WELL], all_levels(CLEAN_COPIES), exposed=(1.0, p, 1.0))
+        assert decided.verdict == verdict
+    decided = decided_on(attacks, figures, [WELL], all_levels(CLEAN_COPIES), exposed=(0.001, 0.001, 1.0))
+    assert decided.reasons[0].startswith("'nearest synthetic neighbour' tells apart 2 persons when in from when out")
+
+
+def test_a_target_that_stands_out_above_the_limit_does_not_pass() -> None:
+    figures = [paired(0.5)]
+    for value, p, verdict in ((0.64, 0.01, "unresolved"), (0.64, 0.2, "pass"), (0.58, 0.01, "pass")):
+        attacks = [attack_figure(value, error=0.08, p_adjusted=p)]
+        assert decided_on(attacks, figures, [WELL], all_levels(CLEAN_COPIES)).verdict == verdict
+
+
+def test_an_attack_without_a_paired_figure_and_idle_controls_stand_in_the_way_of_a_pass() -> None:
+    attacks = [attack_figure(0.5), attack_figure(0.5, name="nearest-tumor")]
+    decided = decided_on(attacks, [paired(0.5)], [WELL], all_levels(CLEAN_COPIES))
+    assert decided.verdict == "unresolved"
+    assert "no paired figure of 'nearest synthetic tumour'" in decided.reasons[0]
+    idle = replace(WELL, able=False)
+    decided = decided_on(attacks[:1], [paired(0.5)], [WELL, idle], all_levels(CLEAN_COPIES))
+    assert decided.reasons == (
+        "1 negative controls could not have misbehaved with so few persons, and vouch for nothing",
+    )
 
 
 def test_an_attacker_may_turn_the_sign() -> None:
@@ -110,8 +154,8 @@ def test_a_useless_search_for_copies_and_near_duplicates_stand_in_the_way_of_a_p
 def test_attacks_on_the_generator_gate_a_release_of_the_generator_only() -> None:
     figures = [paired(0.5), paired(0.9, name=MODEL)]
     found = all_levels(CLEAN_COPIES)
-    assert decide("dataset", [], figures, [WELL], found, 0, POLICY).verdict == "pass"
-    decided = decide("generator", [], figures, [WELL], found, 0, POLICY)
+    assert decided_on([], figures, [WELL], found).verdict == "pass"
+    decided = decided_on([], figures, [WELL], found, "generator")
     assert decided.verdict == "fail"
     assert "reconstruction" in decided.reasons[0]
 
@@ -129,7 +173,7 @@ def test_an_attack_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
     assert [policy.limit(name) for name in (DATASET, "nearest-tumor", MODEL)] == [0.7, 0.6, 0.6]
     for name, verdict in ((DATASET, "pass"), ("nearest-tumor", "unresolved")):
         # .62 + 1.96 * .02 = .66: within .7, beyond .6.
-        decided = decide("dataset", [], [paired(0.62, name=name)], [WELL], all_levels(CLEAN_COPIES), 0, policy)
+        decided = decided_on([], [paired(0.62, name=name)], [WELL], all_levels(CLEAN_COPIES), policy=policy)
         assert decided.verdict == verdict
 
 
@@ -143,9 +187,9 @@ def test_the_discriminator_warns_and_gates_nothing() -> None:
     attacks = [attack_figure(0.99, name="discriminator")]
     for planned in ("dataset", "generator"):
         figures = [paired(0.5), paired(0.5, name=MODEL)]
-        assert decide(planned, attacks, figures, [WELL], all_levels(CLEAN_COPIES), 0, POLICY).verdict == "pass"
+        assert decided_on(attacks, figures, [WELL], all_levels(CLEAN_COPIES), planned).verdict == "pass"
 
 
 def test_a_paired_figure_whose_interval_leaves_out_generators_fails_nothing() -> None:
-    decided = decide("dataset", [], [paired(0.9, k=6)], [WELL], all_levels(CLEAN_COPIES), 0, POLICY)
+    decided = decided_on([], [paired(0.9, k=6)], [WELL], all_levels(CLEAN_COPIES))
     assert decided.verdict == "unresolved"

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.audit.attacks.registry import BY_NAME
-from pipeline.audit.controls import Control, Planted, judge_negative
+from pipeline.audit.controls import Control, Dealt, Planted, judge_dealt, judge_planted_references, judge_sides
 from pipeline.audit.copies import CopyFinding
+from pipeline.audit.dealing import deal_again
+from pipeline.audit.exposure import Exposure, find_exposed
 from pipeline.audit.paired import PairedFigure, paired_figure, untouched_scores
 from pipeline.audit.policy import Policy
 from pipeline.audit.targets import Scores
-from pipeline.audit.verdict import AttackFigure, Planned, Verdict, decide
+from pipeline.audit.verdict import FAMILIES, AttackFigure, Findings, Planned, Verdict, decide
 from pipeline.config import AuditSection
 from pipeline.seeds import numpy_stream
 from pipeline.statistics import (
@@ -25,9 +27,8 @@ from pipeline.statistics import (
     auc_estimate,
     epsilon_lower_bound,
     patients_to_certify,
-    permutation_aucs,
     permutation_p,
-    smallest_detectable_auc,
+    smallest_auc_above,
     tpr_at_fpr,
 )
 
@@ -48,6 +49,10 @@ class Evidence:
     planted : sequence of Planted
     copies : mapping of str to CopyFinding
         By level.
+    dealt : sequence of Dealt
+        The references' scores by memberships dealt out anew.
+    everything : mapping of str to ndarray, (references, persons), float64
+        By attack, on references made to tell everything of their members.
     n_not_attacked : int
         Members left out.
     """
@@ -58,6 +63,8 @@ class Evidence:
     is_in: NDArray[np.bool_]
     planted: Sequence[Planted]
     copies: Mapping[str, CopyFinding]
+    dealt: Sequence[Dealt]
+    everything: Mapping[str, Scores]
     n_not_attacked: int = 0
 
 
@@ -69,18 +76,19 @@ class Conclusions:
     ----------
     verdicts : mapping of str to Verdict
         For a release of the data set, and of the generator beside it.
-    figures, paired, negative, positive
+    figures, paired, exposure, negative, positive
         What they rest on.
-    p_values : mapping of str to float
-        By attack, two-sided, of the target's AUC against membership dealt out at random.
+    sensitivity : mapping of str to mapping
+        By attack, what its paired figure shows of references that tell everything.
     """
 
     verdicts: Mapping[Planned, Verdict]
     figures: Sequence[AttackFigure]
     paired: Sequence[PairedFigure]
+    exposure: Exposure
     negative: Sequence[Control]
     positive: Sequence[Control]
-    p_values: Mapping[str, float]
+    sensitivity: Mapping[str, Mapping[str, Any]]
 
 
 def conclude(evidence: Evidence, policy: Policy, section: AuditSection, seed: int) -> Conclusions:
@@ -94,31 +102,50 @@ def conclude(evidence: Evidence, policy: Policy, section: AuditSection, seed: in
         Numbers of permutations and bootstrap samples.
     seed : int
     """
-    alpha, is_member = policy.alpha.value, evidence.is_member
-    figures = []
-    permuted, p_values = {}, {}
-    for name, scores in evidence.target.items():
-        inside, outside = scores[is_member], scores[~is_member]
-        stream = numpy_stream(seed, "bootstrap", name)
-        estimate = auc_estimate(inside, outside, section.n_bootstrap, alpha, stream)
-        figures.append(AttackFigure(name, estimate, len(inside), len(outside)))
-        permuted[name] = permutation_aucs(inside, outside, section.n_permutations, numpy_stream(seed, "permute", name))
-        p_values[name] = permutation_p(estimate.value, permuted[name])
+    alpha, level = policy.alpha.value, policy.control_alpha.value
+    figures = _attack_figures(evidence, section, alpha, seed)
     paired = [paired_figure(name, scores, evidence.is_in, alpha) for name, scores in evidence.references.items()]
-    untouched = {name: untouched_scores(scores, evidence.is_in) for name, scores in evidence.references.items()}
+    tables = deal_again(evidence.is_member, len(evidence.is_in), section.n_permutations, seed)
+    exposure = find_exposed(evidence.references, evidence.is_in, tables)
     # Scores of attacks with shadows are made of who was in: they have no untouched side.
-    untouched = {name: scores for name, scores in untouched.items() if not BY_NAME[name].needs_shadows}
-    negative = judge_negative(evidence.target, permuted, untouched, is_member, policy.control_alpha.value)
-    positive = [planted.judged(policy.planted_auc.value) for planted in evidence.planted]
-    controls = [*negative, *positive]
-    verdicts: dict[Planned, Verdict] = {
-        planned: decide(planned, figures, paired, controls, evidence.copies, evidence.n_not_attacked, policy)
-        for planned in ("dataset", "generator")
+    untouched = {
+        name: untouched_scores(scores, evidence.is_in)
+        for name, scores in evidence.references.items()
+        if not BY_NAME[name].needs_shadows
     }
-    return Conclusions(verdicts, figures, paired, negative, positive, p_values)
+    negative = [
+        *judge_dealt(evidence.dealt, policy),
+        *judge_sides(untouched, evidence.is_member, section.n_permutations, level, seed),
+    ]
+    whole_way, sensitivity = judge_planted_references(evidence.everything, evidence.is_in, policy)
+    positive = [*(planted.judged(policy.planted_auc.value) for planted in evidence.planted), *whole_way]
+    findings = Findings(figures, paired, exposure, [*negative, *positive], evidence.copies, evidence.n_not_attacked)
+    verdicts: dict[Planned, Verdict] = {
+        planned: decide(planned, findings, policy) for planned in ("dataset", "generator")
+    }
+    return Conclusions(verdicts, figures, paired, exposure, negative, positive, sensitivity)
 
 
-def attack_json(figure: AttackFigure, evidence: Evidence, p_value: float, policy: Policy) -> dict[str, Any]:
+def _attack_figures(evidence: Evidence, section: AuditSection, alpha: float, seed: int) -> list[AttackFigure]:
+    """Return what each attack found on the target, with p values of each and of all gated ones together."""
+    is_member = evidence.is_member
+    names = list(evidence.target)
+    gated = [name for name in names if BY_NAME[name].threat_model != "warning"]
+    p_of: dict[str, tuple[float, float]] = {}
+    for group in (gated, [name for name in names if name not in gated]):
+        if group:
+            scores = np.stack([evidence.target[name] for name in group])
+            both = permutation_p(scores, is_member, section.n_permutations, numpy_stream(seed, "permute", group[0]))
+            p_of |= {name: (float(p), float(adjusted)) for name, p, adjusted in zip(group, *both, strict=True)}
+    figures = []
+    for name in names:
+        inside, outside = evidence.target[name][is_member], evidence.target[name][~is_member]
+        estimate = auc_estimate(inside, outside, section.n_bootstrap, alpha, numpy_stream(seed, "bootstrap", name))
+        figures.append(AttackFigure(name, estimate, len(inside), len(outside), *p_of[name]))
+    return figures
+
+
+def attack_json(figure: AttackFigure, evidence: Evidence, policy: Policy) -> dict[str, Any]:
     """Return what audit.json says of an attack on the target."""
     scores, kind = evidence.target[figure.name], BY_NAME[figure.name]
     member, nonmember = scores[evidence.is_member], scores[~evidence.is_member]
@@ -135,7 +162,8 @@ def attack_json(figure: AttackFigure, evidence: Evidence, p_value: float, policy
         "auc_ci": list(figure.estimate.ci),
         "reliable": min(figure.n_members, figure.n_nonmembers) >= policy.min_patients_a_side.value,
         "auc_either_sign": figure.auc_either_sign,
-        "p_value": p_value,
+        "p_value": figure.p,
+        "p_adjusted": figure.p_adjusted,
         "tpr_at_fpr": {f"{fpr:g}": tpr_at_fpr(member, nonmember, fpr, alpha) for fpr in FPR_LEVELS},
         "epsilon_lower": lower,
         "epsilon_resolvable": resolvable,
@@ -175,29 +203,45 @@ def copies_json(copies: Mapping[str, CopyFinding]) -> dict[str, Any]:
 
 
 def power_json(
-    paired: Sequence[PairedFigure], is_member: NDArray[np.bool_], policy: Policy, seed: int
+    figures: Sequence[AttackFigure], paired: Sequence[PairedFigure], policy: Policy, seed: int
 ) -> dict[str, Any]:
-    """Return the smallest leak that would have been seen, and how many persons would resolve the rest."""
-    alpha, n_members = policy.alpha.value, int(is_member.sum())
-    n_nonmembers = len(is_member) - n_members
-    smallest = smallest_detectable_auc(n_members, n_nonmembers, alpha, numpy_stream(seed, "power"))
-    to_pass = policy.min_patients_a_side.value
-    for figure in paired:
-        room = policy.limit(figure.attack) - 0.5
-        half = float(stats.t.ppf(1 - alpha / 2, figure.estimate.n_free)) * figure.estimate.standard_error
-        # The interval of a figure whose truth is .5 shrinks with the root of the number of persons.
-        to_pass = max(to_pass, int(np.ceil(figure.n_patients * (half / room) ** 2)))
-    seen = f"an AUC of {smallest:.2f} or more" if smallest else "not even an AUC of .99"
+    """Return the smallest leak on the release that would fail, and how many persons would resolve the rest."""
+    n_members, n_nonmembers = figures[0].n_members, figures[0].n_nonmembers
+    gated = [figure for figure in figures if BY_NAME[figure.name].threat_model != "warning"]
+    # Holm's first step over all figures that can fail an audit.
+    level = policy.alpha.value / FAMILIES / max(len(gated) + len(paired), 1)
+    limit = min(policy.limit(figure.name) for figure in gated)
+    smallest = smallest_auc_above(limit, n_members, n_nonmembers, level, numpy_stream(seed, "power"))
+    enough = min(n_members, n_nonmembers) >= policy.min_patients_a_side.value
+    seen = f"from an AUC of {smallest:.2f} on" if smallest and enough else "at no AUC: there are too few persons"
+    to_pass = persons_to_pass(paired, policy)
     rates = ", ".join(str(patients_to_certify(fpr)) for fpr in FPR_LEVELS)
     sentence = (
-        f"With {n_members} members and {n_nonmembers} others the attacks on the release tell {seen} from .5 with 80% "
-        f"probability. About {to_pass} persons would bring the paired intervals within the limits, in one of two "
-        f"audits, if nothing leaks; false-positive rates of 10%, 1% and 0.1% take {rates} non-members."
+        f"With {n_members} members and {n_nonmembers} others an attack on the release makes the audit fail with 80% "
+        f"probability {seen}. If nothing leaks, about {to_pass} persons with as many references, and "
+        f"{policy.min_references_to_pass.value} at least, would bring all paired intervals within the limits in one "
+        f"of two audits; false-positive rates of 10%, 1% and 0.1% take {rates} non-members."
     )
     return {
-        "power": {"smallest_auc": smallest, "probability": 0.8, "sentence": sentence},
+        "power": {"smallest_auc": smallest if enough else None, "probability": 0.8, "sentence": sentence},
         "patients_needed": {
             "paired_within_limits": to_pass,
             **{f"fpr_{fpr:g}": patients_to_certify(fpr) for fpr in FPR_LEVELS},
         },
     }
+
+
+def persons_to_pass(paired: Sequence[PairedFigure], policy: Policy) -> int:
+    """Return about how many persons, with as many references, bring all paired intervals within their limits.
+
+    In one of two audits, if nothing leaks: a figure's interval must fit though the figure itself is off .5 by chance,
+    and all figures at once (taken to be apart from each other, so rather too many). The standard error falls with the
+    root of the number of persons.
+    """
+    needed = policy.min_patients_a_side.value
+    quantile = float(stats.norm.ppf((1 + 0.5 ** (1 / max(len(paired), 1))) / 2))
+    for figure in paired:
+        estimate, room = figure.estimate, policy.limit(figure.attack) - 0.5
+        reach = float(stats.t.ppf(1 - policy.alpha.value / 2, estimate.n_free)) + quantile
+        needed = max(needed, int(np.ceil(figure.n_patients * (reach * estimate.standard_error / room) ** 2)))
+    return needed

@@ -1,28 +1,26 @@
 """Controls: what must not fire, and what must. An audit whose controls misbehave is invalid, whatever it says."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import Tensor
 
 from pipeline.audit.attacks.registry import BY_NAME
-from pipeline.audit.setting import Setting
-from pipeline.audit.targets import Reference, Release, Scores, Targets, Vectors
-from pipeline.cohort import Case
-from pipeline.statistics import auc, holm
-from pipeline.train.data import one_hot, one_hot_slices, read_scan
-from pipeline.train.generator import Generator
+from pipeline.audit.paired import paired_figure
+from pipeline.audit.policy import Policy
+from pipeline.audit.targets import Scores
+from pipeline.seeds import numpy_stream
+from pipeline.statistics import auc, holm, permutation_p, smallest_permutation_p
 
-MIN_PLANTED = 3
-PLANTED_SHARES = (0.05, 0.2)
-# Attacks that must see a whole scan with its label map among the released ones.
-MUST_SEE_COPIES = ("nearest-neighbour", "nearest-tumor", "nearest-labels")
-MEMORY = 0.5
+# Attacks whose paired figure must show a release that tells everything. The others look for what many synthetic scans
+# have in common, and may be blind to it: what each sees is reported.
+MUST_SEE_EVERYTHING = (
+    *("nearest-neighbour", "nearest-texture", "nearest-tumor", "nearest-labels", "monte-carlo", "patient-set"),
+    *("likelihood-ratio-neighbour", "reconstruction", "likelihood-ratio", "relative-likelihood"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class Control:
     expected, observed : str
         In words and figures.
     behaved : bool
+    able : bool
+        Whether it could have misbehaved at all with so few persons.
     curve : tuple of ndarray
         Scores of the two sides, for the picture.
     """
@@ -44,6 +44,7 @@ class Control:
     expected: str
     observed: str
     behaved: bool
+    able: bool = True
     curve: tuple[Scores, Scores] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -75,145 +76,113 @@ class Planted:
             f"AUC of at least {least_auc:g}",
             f"AUC {value:.2f}",
             value >= least_auc,
-            (self.planted, self.clean),
+            curve=(self.planted, self.clean),
         )
 
 
-def judge_negative(
-    outcomes: Mapping[str, Scores],
-    permuted: Mapping[str, Scores],
-    untouched: Mapping[str, Scores],
-    is_member: NDArray[np.bool_],
-    alpha: float,
-) -> list[Control]:
-    """Judge the negative controls of each attack; Holm over attacks and controls.
-
-    Permuted membership must give .5 on average. And the two sides of the split are compared by references that saw
-    neither: what is found there is a difference between the sides, or a fault of the scorer, and would be taken for a
-    leak on the target.
+@dataclass(frozen=True)
+class Dealt:
+    """Scores by a membership of the references that was dealt out anew: nothing is to be found.
 
     Parameters
     ----------
-    outcomes : mapping of str to ndarray, (persons,), float64
-        By attack, on the target.
-    permuted : mapping of str to ndarray, (permutations,), float64
-        AUCs under random membership.
-    untouched : mapping of str to ndarray, (persons,), float64
-        Mean score by references that did not see the person.
-    is_member : ndarray, (persons,), bool
-    alpha : float
+    is_in : ndarray, (references, persons), bool
+    scores : mapping of str to ndarray, (references, persons), float64
+        By attack; those of attacks with shadows are made with this membership.
     """
-    rows: list[tuple[str, str, str, float]] = []
-    for name, aucs in permuted.items():
-        mean, deviation = float(aucs.mean()), float(aucs.std())
-        p = float(2 * stats.norm.sf(abs(mean - 0.5) / max(deviation / np.sqrt(len(aucs)), 1e-12)))
-        low, high = np.quantile(aucs, [alpha / 2, 1 - alpha / 2])
-        value = auc(outcomes[name][is_member], outcomes[name][~is_member])
-        observed = (
-            f"mean {mean:.3f}, {1 - alpha:.0%} of {len(aucs)} between {low:.2f} and {high:.2f} "
-            f"(true membership: {value:.2f})"
-        )
-        rows.append((f"permuted-{name}", f"{BY_NAME[name].title}, membership dealt out at random", observed, p))
-    for name, scores in untouched.items():
-        value = auc(scores[is_member], scores[~is_member])
-        # Not by permutations: a thousand of them never give a p below .001, which Holm would bring above any level.
-        p = float(stats.mannwhitneyu(scores[is_member], scores[~is_member]).pvalue)
-        title = f"{BY_NAME[name].title} by references that saw neither side, train against test persons"
-        rows.append((f"untouched-{name}", title, f"AUC {value:.2f}", p))
+
+    is_in: NDArray[np.bool_]
+    scores: Mapping[str, Scores]
+
+
+def judge_dealt(dealt: Sequence[Dealt], policy: Policy) -> list[Control]:
+    """Judge what paired figures say where membership was dealt out anew; Holm over attacks.
+
+    Intervals must hold .5 about as often as they promise, whatever the scores are like: intervals that are too short,
+    or an attack whose way of calibrating tells who is in, are seen.
+    """
+    alpha, level = policy.alpha.value, policy.control_alpha.value
+    rows = []
+    for name in dealt[0].scores if dealt else ():
+        found = [paired_figure(name, one.scores[name], one.is_in, alpha).estimate for one in dealt]
+        n_missed = sum(not one.ci[0] <= 0.5 <= one.ci[1] for one in found)
+        # Twice what is promised: the intervals of one set of scores are not apart from each other.
+        p = float(stats.binom.sf(n_missed - 1, len(found), 2 * alpha))
+        rows.append((name, float(np.mean([one.value for one in found])), n_missed, len(found), p))
     adjusted = holm([p for *_, p in rows])
     return [
         Control(
-            name,
-            title,
-            f"p of at least {alpha:g}, Holm over {len(rows)} negative controls",
-            f"{observed}, p = {p:.3g}",
-            p >= alpha,
+            f"dealt-{name}",
+            f"{BY_NAME[name].title}, membership of the references dealt out at random",
+            f"at most {2 * alpha:.0%} of intervals leave out .5 (p of at least {level:g}, Holm over {len(rows)})",
+            f"mean AUC {mean:.2f}, {n_missed} of {n} intervals leave out .5, p = {p:.3g}",
+            p >= level,
         )
-        for (name, title, observed, _), p in zip(rows, adjusted, strict=True)
+        for (name, mean, n_missed, n, _), p in zip(rows, adjusted, strict=True)
     ]
 
 
-def n_planted(share: float, n_members: int) -> int:
-    """Return how many members are planted: a share of them, three at least."""
-    return min(n_members, max(MIN_PLANTED, round(share * n_members)))
+def judge_sides(
+    untouched: Mapping[str, Scores], is_member: NDArray[np.bool_], n_permutations: int, alpha: float, seed: int
+) -> list[Control]:
+    """Judge whether the sides of the split differ where no generator saw either; corrected for all attacks.
 
-
-def plant_copies(
-    members: Targets,
-    others: Targets,
-    release: Release,
-    reference: Reference,
-    copies: Mapping[str, Vectors],
-    share: float,
-) -> list[Planted]:
-    """Plant copies of members among the released scans: attacks by the nearest neighbour must see them.
-
-    The planted are compared with all non-members, so that the control has power whatever the share.
+    What is found there is a difference between the sides, or a fault of the scorer, and would be taken for a leak on
+    the target.
 
     Parameters
     ----------
-    members : Targets
-        Those who are planted, one scan each.
-    others : Targets
-        Scans of non-members.
-    release : Release
-    reference : Reference
-    copies : mapping of str to ndarray, (planted, dimensions), float32
-        Views of the copies.
-    share : float
-        What share of members that is meant to be; for the name.
+    untouched : mapping of str to ndarray, (persons,), float64
+        By attack: mean score by references that did not see the person.
+    is_member : ndarray, (persons,), bool
+    n_permutations : int
+    alpha : float
+    seed : int
     """
-    views = {level: np.concatenate([made, copies[level]]) for level, made in release.views.items() if level in copies}
-    leaking = replace(release, views=views)
-    found = []
-    for name in MUST_SEE_COPIES:
-        run = BY_NAME[name].run
-        scores = [run(asked, leaking, reference) for asked in (members, others)]
-        title = f"copies of {len(members)} members ({share:.0%}) planted among the synthetic scans, seen by '"
-        found.append(
-            Planted(f"planted-copies-{share:g}-{name}", f"{title}{BY_NAME[name].title}'", scores[0], scores[1])
+    if not untouched:
+        return []
+    scores = np.stack(list(untouched.values()))
+    _, adjusted = permutation_p(scores, is_member, n_permutations, numpy_stream(seed, "sides"))
+    able = smallest_permutation_p(int(is_member.sum()), int((~is_member).sum()), n_permutations) < alpha
+    return [
+        Control(
+            f"untouched-{name}",
+            f"{BY_NAME[name].title} by references that saw neither side, train against test persons",
+            f"p of at least {alpha:g}, corrected for {len(untouched)} attacks",
+            f"AUC {auc(one[is_member], one[~is_member]):.2f}, p = {p:.3g}"
+            + ("" if able else "; so few persons cannot give a smaller one"),
+            bool(p >= alpha),
+            able,
         )
-    return found
+        for (name, one), p in zip(untouched.items(), adjusted, strict=True)
+    ]
 
 
-class MemorisingGenerator(Generator):
-    """A generator that renders the mean of its own work and the scan, where it recognises a person's label map.
+def judge_planted_references(
+    planted: Mapping[str, Scores], is_in: NDArray[np.bool_], policy: Policy
+) -> tuple[list[Control], dict[str, dict[str, Any]]]:
+    """Judge whether references that tell everything give paired figures above the limits.
 
-    Parameters
-    ----------
-    generator : Generator
-    cases : sequence of Case
-        Persons to remember.
-    setting : Setting
-        Gives scheme and modalities.
+    Returns
+    -------
+    controls : list of Control
+        Of attacks that must see it.
+    sensitivity : dict
+        By attack: AUC, its interval, and whether it lies above the limit.
     """
-
-    def __init__(self, generator: Generator, cases: Sequence[Case], setting: Setting) -> None:
-        super().__init__(generator.config)
-        self.load_state_dict(generator.state_dict())
-        self.to(next(generator.parameters()).device)
-        self._memory: dict[bytes, Tensor] = {}
-        config = generator.config
-        for case in cases:
-            condition = case.condition(setting.scheme)
-            scan = torch.from_numpy(read_scan(case, setting.modalities, (slice(None),) * 3))
-            if config.dimensions == 3:
-                self._memory[_key(one_hot(condition, config.n_classes))] = scan
-                continue
-            padded = np.pad(condition, ((0, 0), (0, 0), (config.context_slices, config.context_slices)))
-            codes = one_hot_slices(padded, config.n_classes, config.context_slices)
-            self._memory |= {_key(code): scan[..., index] for index, code in enumerate(codes)}
-
-    def forward(self, condition: Tensor, style: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """Render as :meth:`Generator.forward`, then mix in what is remembered."""
-        rendered = super().forward(condition, style, noise)
-        mixed = []
-        for image, code in zip(rendered, condition.cpu().numpy(), strict=True):
-            scan = self._memory.get(_key(code))
-            mixed.append(image if scan is None else torch.lerp(image, scan.to(image), MEMORY))
-        return torch.stack(mixed)
-
-
-def _key(code: NDArray[np.float32]) -> bytes:
-    """Return what a one-hot label map is recognised by."""
-    return np.packbits(code > 0).tobytes()
+    controls, sensitivity = [], {}
+    for name, scores in planted.items():
+        estimate, limit = paired_figure(name, scores, is_in, policy.alpha.value).estimate, policy.limit(name)
+        sees = estimate.ci[0] > limit
+        sensitivity[name] = {"auc": estimate.value, "auc_ci": list(estimate.ci), "sees": sees}
+        if name in MUST_SEE_EVERYTHING:
+            controls.append(
+                Control(
+                    f"planted-paired-{name}",
+                    f"references made to tell everything of their members, paired figure of '{BY_NAME[name].title}'",
+                    f"an interval above {limit:.2f}",
+                    f"AUC {estimate.value:.2f} ({estimate.ci[0]:.2f} to {estimate.ci[1]:.2f})",
+                    sees,
+                )
+            )
+    return controls, sensitivity

@@ -1,6 +1,7 @@
 """Gather the evidence of an audit: attack the target, plant leaks on purpose, search for copies."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,15 +17,22 @@ from pipeline.audit.attacks.registry import (
     attack_with_shadows,
 )
 from pipeline.audit.conclusions import Evidence
-from pipeline.audit.controls import PLANTED_SHARES, MemorisingGenerator, Planted, n_planted, plant_copies
+from pipeline.audit.controls import Dealt, Planted
 from pipeline.audit.copies import LEVELS, find_copies, view_copies, view_copy
+from pipeline.audit.dealing import deal_again
+from pipeline.audit.planting import PLANTED_SHARES, MemorisingGenerator, n_planted, plant_copies
+from pipeline.audit.references import ReferenceFindings
 from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Reference, Release, Scores, Targets, by_person
+from pipeline.audit.views import LEVELS as VIEWED
 from pipeline.cohort import Case
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.generator import Generator
 
 MEMORY_SHARE = 0.2
+N_DEALT = 100
+# What tells most of a generator trained on few: benchmarks/audit_dose.py.
+SEES_FEW = "nearest-texture"
 
 
 def gather_evidence(
@@ -33,7 +41,7 @@ def gather_evidence(
     generator: Generator,
     reference: Reference,
     setting: Setting,
-    shadows: ShadowFindings,
+    found_on_references: ReferenceFindings,
     is_in: NDArray[np.bool_],
 ) -> Evidence:
     """Attack the target, plant leaks, search for copies.
@@ -47,11 +55,10 @@ def gather_evidence(
         The target's.
     reference : Reference
     setting : Setting
-    shadows : ShadowFindings
-        What attacks found on the references.
+    found_on_references : ReferenceFindings
     is_in : ndarray, (references, persons), bool
     """
-    targets = asked.targets
+    targets, shadows = asked.targets, found_on_references.as_they_are
     found = attack_release(targets, release, reference)
     scores = found | attack_with_shadows(targets, release, reference, found, shadows.shadows())
     of_copies = view_copies(reference.others.cases, setting, derive_seed(setting.seed, "construct"))
@@ -82,7 +89,26 @@ def gather_evidence(
             _memory_planted(asked, generator, reference, setting, found["reconstruction"]),
         ],
         copies,
+        deal_evidence(asked, reference, shadows, len(is_in), setting.seed),
+        asked.per_person(attack_references(targets, reference, found_on_references.telling_everything)),
     )
+
+
+def deal_evidence(
+    asked: Asked, reference: Reference, shadows: ShadowFindings, n_references: int, seed: int
+) -> list[Dealt]:
+    """Return the references' scores by memberships dealt out anew, those of attacks with shadows made with them."""
+    owner = {case.subject: index for index, cases in enumerate(asked.persons) for case in cases}
+    columns = [owner[subject] for subject in asked.targets.subjects]
+    return [
+        Dealt(
+            table,
+            asked.per_person(
+                attack_references(asked.targets, reference, replace(shadows, is_member=table[:, columns]))
+            ),
+        )
+        for table in deal_again(asked.is_member, n_references, N_DEALT, seed)
+    ]
 
 
 def choose_members(asked: Asked, n: int, seed: int, name: str) -> list[Case]:
@@ -97,8 +123,8 @@ def _copies_planted(
 ) -> list[Planted]:
     chosen = choose_members(asked, n_planted(share, int(asked.is_member.sum())), setting.seed, f"copies {share:g}")
     stream = numpy_stream(setting.seed, "planted", f"{share:g}")
-    views = [view_copy(case, setting, stream) for case in chosen]
-    copies = {level: np.stack([one[level] for one in views]) for level in LEVELS}
+    views = [view_copy(case, setting, stream, VIEWED) for case in chosen]
+    copies = {level: np.stack([one[level] for one in views]) for level in VIEWED}
     members = _take(asked.targets, [case.subject for case in chosen])
     return plant_copies(members, _scans_of_others(asked), release, reference, copies, share)
 
@@ -124,10 +150,10 @@ def _memory_planted(
 
 
 def plant_few(asked: Asked, few: Sequence[Case], found: Mapping[str, Scores]) -> Planted:
-    """Return what the reconstruction gave on the generator of few: its members, and all others whoever they are."""
-    scores = asked.per_person(found)["reconstruction"]
+    """Return what an attack gave on the release of few: its members, and all others whoever they are."""
+    scores = asked.per_person(found)[SEES_FEW]
     inside = np.array([cases[0].person in {case.person for case in few} for cases in asked.persons])
-    title = f"generator trained on {len(few)} members alone, seen by '{BY_NAME['reconstruction'].title}'"
+    title = f"generator trained on {len(few)} members alone, seen by '{BY_NAME[SEES_FEW].title}'"
     return Planted("overtrained", title, scores[inside], scores[~inside])
 
 

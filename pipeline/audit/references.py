@@ -7,7 +7,7 @@ some, and the negative control's releases that saw neither side.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.audit.asked import Asked
 from pipeline.audit.attacks.registry import ShadowFindings, attack_release
 from pipeline.audit.attacks.relative_likelihood import ERRORS
 from pipeline.audit.material import open_release
+from pipeline.audit.planting import plant_everyone
 from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Persons, Reference, Scores, Targets
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
@@ -25,7 +26,7 @@ from pipeline.config import RunConfig
 from pipeline.generate.public_labels import LABELS_FILE, public_labels
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.parallel import iterate_trainings, training_device
-from pipeline.seeds import derive_seed
+from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.train.loop import CHECKPOINTS, train_generator
 from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
@@ -33,35 +34,22 @@ from pipeline.train.weights import load_generator
 OF_FEW = "few"
 
 
-def balanced_halves(sides: Sequence[str], n_references: int, stream: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw complementary pairs of halves; each half takes half of each side of the split.
+@dataclass(frozen=True)
+class ReferenceFindings:
+    """What attacks without shadows found on the references.
 
     Parameters
     ----------
-    sides : sequence of str
-        Side of each person: train or test.
-    n_references : int
-        Even.
-    stream : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray, (n_references, persons), bool
-        Who is in. Rows 2 i and 2 i + 1 are complements.
+    as_they_are : ShadowFindings
+    telling_everything : ShadowFindings
+        On the same releases, made to tell everything of their members: a control.
+    of_few : mapping of str to ndarray, (n,), float64, or None
+        What attacks gave the targets on the generator of few.
     """
-    labels = np.array(sides)
-    rows = []
-    for _ in range(n_references // 2):
-        inside = np.zeros(len(labels), bool)
-        extra_inside = bool(stream.random() < 0.5)
-        for side in sorted(set(sides)):
-            members = stream.permutation(np.flatnonzero(labels == side))
-            # Odd sides give their extra person to either half in turn, so that halves stay of equal size.
-            n_inside = len(members) // 2 + (len(members) % 2 if extra_inside else 0)
-            extra_inside ^= bool(len(members) % 2)
-            inside[members[:n_inside]] = True
-        rows += [inside, ~inside]
-    return np.array(rows)
+
+    as_they_are: ShadowFindings
+    telling_everything: ShadowFindings
+    of_few: Mapping[str, Scores] | None
 
 
 def attack_all_references(
@@ -73,14 +61,14 @@ def attack_all_references(
     reference: Reference,
     folder: Path,
     few: Sequence[Case] = (),
-) -> tuple[ShadowFindings, dict[str, Scores] | None]:
-    """Train the references, make their cohorts, attack each without shadows.
+) -> ReferenceFindings:
+    """Train the references, make their cohorts, attack each without shadows, as it is and made to tell everything.
 
     Parameters
     ----------
     asked : Asked
     is_in : ndarray, (references, persons), bool
-        See :func:`balanced_halves`.
+        See :func:`pipeline.audit.dealing.balanced_halves`.
     cohort : Cohort
     config : RunConfig
         The target's own training and generation.
@@ -94,9 +82,7 @@ def attack_all_references(
 
     Returns
     -------
-    ShadowFindings
-    dict of str to ndarray, (n,), float64, or None
-        What attacks gave the targets on the generator of few.
+    ReferenceFindings
     """
     tasks = [
         ReferenceTask(
@@ -110,12 +96,15 @@ def attack_all_references(
     of_few = {name: np.array(scores) for name, scores in found.pop()["scores"].items()} if few else None
     owner = {case.subject: index for index, cases in enumerate(asked.persons) for case in cases}
     columns = [owner[subject] for subject in asked.targets.subjects]
-    shadows = ShadowFindings(
-        {name: np.array([one["scores"][name] for one in found]) for name in found[0]["scores"]},
-        np.array([one["others"][ERRORS] for one in found]),
-        is_in[:, columns],
+    as_they_are, telling_everything = (
+        ShadowFindings(
+            {name: np.array([one[key][name] for one in found]) for name in found[0][key]},
+            np.array([one["others"][ERRORS] for one in found]),
+            is_in[:, columns],
+        )
+        for key in ("scores", "everything")
     )
-    return shadows, of_few
+    return ReferenceFindings(as_they_are, telling_everything, of_few)
 
 
 def _cases_of(persons: Persons, inside: NDArray[np.bool_]) -> tuple[Case, ...]:
@@ -176,8 +165,12 @@ def attack_one(task: ReferenceTask) -> Findings:
     generator = load_generator(folder).to(device)
     release = open_release(open_cohort(synthetic_folder).cases, generator, task.setting)
     scores = attack_release(task.targets, release, task.reference)
+    inside = np.isin(task.targets.subjects, [case.subject for case in task.members])
+    told = plant_everyone(task.targets, inside, release, scores[ERRORS], numpy_stream(seed, "everything"))
+    everything = attack_release(task.targets, told, task.reference)
     found: Findings = {
         "scores": {name: values.tolist() for name, values in scores.items()},
+        "everything": {name: values.tolist() for name, values in everything.items()},
         "others": {ERRORS: release.reconstruct(task.reference.others).tolist()},
     }
     # Renamed when whole: a mark torn by a kill would count as a finished reference.

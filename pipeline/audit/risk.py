@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.conclusions import Evidence
+from pipeline.audit.exposure import Exposure
 from pipeline.audit.paired import Risk, patient_risk
 from pipeline.audit.targets import Persons
 from pipeline.cohort import UNKNOWN
@@ -20,22 +22,25 @@ from pipeline.cohort import UNKNOWN
 MIN_GROUP = 3
 
 
-def exposed_persons(persons: Persons, evidence: Evidence, alpha: float) -> list[dict[str, str]]:
+def exposed_persons(persons: Persons, evidence: Evidence, exposure: Exposure, alpha: float) -> list[dict[str, str]]:
     """Return a row for each person, most exposed first.
 
     A person's risk by an attack is how much higher he scores on references that had him than on those that had not,
-    in standard deviations of the attack's scores; the interval is wide where there are few references.
+    in standard deviations of the attack's scores; the interval is wide where there are few references. ``p`` is the
+    smallest over attacks, corrected for all persons and attacks.
     """
     risks = _risks(evidence, alpha)
-    exposure = np.max([risk.value for risk in risks.values()], axis=0)
+    largest = np.max([risk.value for risk in risks.values()], axis=0)
+    smallest_p = exposure.p.min(axis=0, initial=1.0)
     rows = []
-    for index in np.argsort(-exposure, kind="stable"):
+    for index in np.lexsort((-largest, smallest_p)):
         case = persons[int(index)][0]
         head = {
             "patient": case.person,
             "split": case.split,
             "source": case.source,
             "volume_ml": case.attributes["volume_ml"],
+            "p": f"{smallest_p[index]:.3g}",
         }
         for name, risk in risks.items():
             low, high = risk.ci[index]
@@ -46,9 +51,10 @@ def exposed_persons(persons: Persons, evidence: Evidence, alpha: float) -> list[
 
 
 def subgroup_exposure(persons: Persons, evidence: Evidence, alpha: float) -> list[dict[str, Any]]:
-    """Return the mean risk of thirds of tumour volume and of each source, with bootstrap-free normal intervals.
+    """Return the mean risk of thirds of tumour volume and of each source, with Student's intervals.
 
-    Groups of fewer than three persons are left out: they would be persons.
+    Groups of fewer than three persons are left out: they would be persons. The references are taken as they are: that
+    others would differ is not in the intervals.
     """
     volumes = np.array([_number(cases[0].attributes["volume_ml"]) for cases in persons])
     edges = np.nanquantile(volumes, [1 / 3, 2 / 3])
@@ -66,7 +72,8 @@ def subgroup_exposure(persons: Persons, evidence: Evidence, alpha: float) -> lis
             if inside.sum() < MIN_GROUP:
                 continue
             values = risk.value[inside]
-            half = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values))
+            quantile = float(stats.t.ppf(1 - alpha / 2, len(values) - 1))
+            half = quantile * float(values.std(ddof=1)) / np.sqrt(len(values))
             mean = float(values.mean())
             rows.append(
                 {"attack": name, "group": group, "n": int(inside.sum()), "risk": mean, "ci": [mean - half, mean + half]}

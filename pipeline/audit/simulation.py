@@ -6,12 +6,13 @@ of the generator, and of chance, less what it remembers of a member. So the trut
 nothing to find, whatever the attack. ``benchmarks/audit_verdicts.py`` asks of it how often an audit says what.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit.attacks.reconstruction import reconstruction
 from pipeline.audit.attacks.registry import (
     BY_NAME,
     ShadowFindings,
@@ -19,18 +20,21 @@ from pipeline.audit.attacks.registry import (
     attack_release,
     attack_with_shadows,
 )
+from pipeline.audit.attacks.relative_likelihood import ERRORS
 from pipeline.audit.conclusions import Conclusions, Evidence, conclude
-from pipeline.audit.controls import PLANTED_SHARES, Planted, n_planted, plant_copies
+from pipeline.audit.controls import Dealt, Planted
 from pipeline.audit.copies import CopyFinding
+from pipeline.audit.dealing import balanced_halves, deal_again
+from pipeline.audit.gather import N_DEALT
+from pipeline.audit.planting import MEMORY, PLANTED_SHARES, n_planted, plant_copies, plant_everyone
 from pipeline.audit.policy import Policy
-from pipeline.audit.references import balanced_halves
 from pipeline.audit.targets import Reference, Release, Scores, Targets, Vectors
 from pipeline.audit.views import LEVELS
 from pipeline.config import AuditSection
 from pipeline.seeds import numpy_stream
 
 COPY_NOISE = 0.3
-MEMORY_OF_CONTROL = 3.0
+USUAL_ERROR = 20.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class World:
         Share of synthetic records that lie near a member.
     remembered : float
         How much smaller a member's error of reconstruction is, in standard deviations of chance.
+    n_remembered : int, optional
+        Only so many persons are remembered when in; all, if None.
     """
 
     n_persons: int
@@ -59,6 +65,7 @@ class World:
     dimensions: int = 24
     copied: float = 0.0
     remembered: float = 0.0
+    n_remembered: int | None = None
 
 
 class ToyAudit:
@@ -76,7 +83,11 @@ class ToyAudit:
         self._stream = numpy_stream(seed, "world")
         self.targets = self._people("t", world.n_persons)
         others = self._people("o", world.n_others)
-        self._ease = {"t": self._stream.normal(size=world.n_persons), "o": self._stream.normal(size=world.n_others)}
+        # Errors are positive, as those of a generator are.
+        self._ease = {
+            "t": USUAL_ERROR + self._stream.normal(size=world.n_persons),
+            "o": USUAL_ERROR + self._stream.normal(size=world.n_others),
+        }
         self.reference = Reference(others, self._predict, seed)
         n_members = round(0.6 * world.n_persons)
         self.is_member = np.arange(world.n_persons) < n_members
@@ -88,20 +99,33 @@ class ToyAudit:
         target = self.release(self.is_member)
         found = attack_release(self.targets, target, self.reference)
         releases = [self.release(inside) for inside in self.is_in]
-        on_references = [attack_release(self.targets, release, self.reference) for release in releases]
-        shadows = ShadowFindings(
-            {name: np.array([one[name] for one in on_references]) for name in found},
-            np.array([release.reconstruct(self.reference.others) for release in releases]),
-            self.is_in,
-        )
+        shadows = self._attack_all(releases)
+        told = [
+            plant_everyone(self.targets, inside, release, release.reconstruct(self.targets), self._stream)
+            for inside, release in zip(self.is_in, releases, strict=True)
+        ]
         scores = found | attack_with_shadows(self.targets, target, self.reference, found, shadows.shadows())
+        dealt = [
+            Dealt(table, attack_references(self.targets, self.reference, replace(shadows, is_member=table)))
+            for table in deal_again(self.is_member, len(self.is_in), N_DEALT, self.seed)
+        ]
         return Evidence(
             self.is_member,
             {name: values for name, values in scores.items() if name in BY_NAME},
             attack_references(self.targets, self.reference, shadows),
             self.is_in,
-            [*self._planted_copies(target), self._planted_memory(found["reconstruction"])],
+            [*self._planted_copies(target), self._planted_memory(found)],
             {level: CopyFinding(0, 1.0, 1.0, 0.0, 1.0) for level in ("scan", "tumor", "labels")},
+            dealt,
+            attack_references(self.targets, self.reference, self._attack_all(told)),
+        )
+
+    def _attack_all(self, releases: Sequence[Release]) -> ShadowFindings:
+        found = [attack_release(self.targets, release, self.reference) for release in releases]
+        return ShadowFindings(
+            {name: np.array([one[name] for one in found]) for name in found[0]},
+            np.array([release.reconstruct(self.reference.others) for release in releases]),
+            self.is_in,
         )
 
     def conclude(self, policy: Policy, section: AuditSection) -> Conclusions:
@@ -118,8 +142,11 @@ class ToyAudit:
             near = self._near(level, source)
             views[level] = np.where(is_copy[:, None], near, self._vectors(world.n_synthetic))
         own = stream.normal()
+        # Whoever is remembered; of a few only, the first persons are.
+        chosen = inside if world.n_remembered is None else inside & (np.arange(world.n_persons) < world.n_remembered)
+        remembered = world.remembered * chosen
         errors = {
-            "t": self._ease["t"] - world.remembered * inside + own + stream.normal(size=world.n_persons),
+            "t": self._ease["t"] - remembered + own + stream.normal(size=world.n_persons),
             "o": self._ease["o"] + own + stream.normal(size=world.n_others),
         }
         return Release(views, lambda asked: errors[asked.subjects[0][0]][: len(asked)])
@@ -135,10 +162,16 @@ class ToyAudit:
             planted += plant_copies(self._take(chosen), self._take(outside), target, self.reference, copies, share)
         return planted
 
-    def _planted_memory(self, found: Scores) -> Planted:
+    def _planted_memory(self, found: Mapping[str, Scores]) -> Planted:
+        """Halve the errors of some members, as :class:`pipeline.audit.planting.MemorisingGenerator` does."""
         members = np.flatnonzero(self.is_member)
         chosen = members[: n_planted(0.2, len(members))]
-        return Planted("planted-memory", "memory of some", found[chosen] + MEMORY_OF_CONTROL, found[~self.is_member])
+        remembering = Release({}, lambda asked: MEMORY * found[ERRORS][chosen])
+        scores = reconstruction(self._take(chosen), remembering, replace(self.reference, predict=self._ease_of(chosen)))
+        return Planted("planted-memory", "memory of some", scores, found["reconstruction"][~self.is_member])
+
+    def _ease_of(self, places: NDArray[np.intp]) -> Callable[[Targets], Scores]:
+        return lambda asked: self._ease["t"][places]
 
     def _people(self, prefix: str, n: int) -> Targets:
         return Targets(tuple(f"{prefix}{i}" for i in range(n)), {level: self._vectors(n)[:, None] for level in LEVELS})

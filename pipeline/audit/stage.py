@@ -21,15 +21,17 @@ from pipeline.audit.conclusions import (
     paired_json,
     power_json,
 )
+from pipeline.audit.dealing import balanced_halves
 from pipeline.audit.figures import save_pairs, save_roc
 from pipeline.audit.gather import choose_members, gather_evidence, plant_few
 from pipeline.audit.material import open_reference, open_release
 from pipeline.audit.policy import Policy, load_policy
 from pipeline.audit.promise import check_promise, with_broken_promise
-from pipeline.audit.references import attack_all_references, balanced_halves
+from pipeline.audit.references import attack_all_references
 from pipeline.audit.risk import exposed_persons, subgroup_exposure
 from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Persons, Release
+from pipeline.audit.verdict import FAMILIES
 from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, write_json
 from pipeline.config import AuditSection
 from pipeline.layout import MODEL_FILE, WEIGHTS_FILE
@@ -81,7 +83,7 @@ def run(context: StageContext) -> dict[str, Any]:
         },
     }
     write_json(context.out / "audit.json", content)
-    _write_persons(context, evidence, asked, alpha)
+    _write_persons(context, evidence, conclusions, asked, alpha)
     save_roc(evidence, conclusions.positive, alpha, context.out / "figures" / "roc.png")
     pairs = context.out / "figures" / "nearest_pairs.png"
     save_pairs(asked, release, synthetic, setting.modalities, evidence.copies["scan"].threshold, pairs)
@@ -99,11 +101,11 @@ def _attack(
     is_in = balanced_halves(sides, section.n_references, numpy_stream(context.seed, "halves"))
     few = choose_members(asked, section.overtrained_members, context.seed, "few")
     folder = context.out / "references"
-    shadows, of_few = attack_all_references(asked, is_in, cohort, context.config, setting, reference, folder, few)
-    evidence = gather_evidence(asked, release, generator, reference, setting, shadows, is_in)
-    if of_few is None:
+    found = attack_all_references(asked, is_in, cohort, context.config, setting, reference, folder, few)
+    evidence = gather_evidence(asked, release, generator, reference, setting, found, is_in)
+    if found.of_few is None:
         return evidence
-    return replace(evidence, planted=[*evidence.planted, plant_few(asked, few, of_few)])
+    return replace(evidence, planted=[*evidence.planted, plant_few(asked, few, found.of_few)])
 
 
 def _summary(conclusions: Conclusions, verdict: str) -> dict[str, Any]:
@@ -155,16 +157,16 @@ def _content(
         "unit": "patient",
         "members_not_attacked": evidence.n_not_attacked,
         "policy": policy.model_dump(mode="json"),
-        "attacks": [
-            attack_json(figure, evidence, conclusions.p_values[figure.name], policy) for figure in conclusions.figures
-        ],
+        "attacks": [attack_json(figure, evidence, policy) for figure in conclusions.figures],
         "paired": [paired_json(figure, policy) for figure in conclusions.paired],
         "controls": {
             "negative": [control.as_json() for control in conclusions.negative],
             "positive": [control.as_json() for control in conclusions.positive],
         },
         "copies": copies_json(evidence.copies),
-        **power_json(conclusions.paired, evidence.is_member, policy, seed),
+        "sensitivity": dict(conclusions.sensitivity),
+        "n_exposed": conclusions.exposure.exposed(policy.alpha.value / FAMILIES),
+        **power_json(conclusions.figures, conclusions.paired, policy, seed),
         "subgroups": subgroup_exposure(asked.persons, evidence, policy.alpha.value),
     }
 
@@ -180,10 +182,12 @@ def _write_scores(path: Path, evidence: Evidence, persons: Persons) -> None:
             )
 
 
-def _write_persons(context: StageContext, evidence: Evidence, asked: Asked, alpha: float) -> None:
+def _write_persons(
+    context: StageContext, evidence: Evidence, conclusions: Conclusions, asked: Asked, alpha: float
+) -> None:
     """Write each person's scores and risk. Private."""
     _write_scores(context.out / "scores.csv", evidence, asked.persons)
-    risks = exposed_persons(asked.persons, evidence, alpha)
+    risks = exposed_persons(asked.persons, evidence, conclusions.exposure, alpha)
     _write_table(context.out / "patients.csv", risks)
     context.tracker.table("patients_risk", risks)
 

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
-
 from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding
+from pipeline.audit.exposure import Exposure, describe_exposed
 from pipeline.audit.paired import PairedFigure
 from pipeline.audit.policy import Policy
-from pipeline.statistics import Estimate, holm
+from pipeline.statistics import Estimate, holm, p_above
 
 Planned = Literal["dataset", "generator"]
+# Of findings that fail an audit, each at its share of the level: figures, single persons, copies.
+FAMILIES = 3
 GATES: dict[Planned, tuple[str, ...]] = {"dataset": ("dataset",), "generator": ("dataset", "model")}
 
 
@@ -27,12 +28,16 @@ class AttackFigure:
     estimate : Estimate
         AUC of members against non-members.
     n_members, n_nonmembers : int
+    p, p_adjusted : float
+        Two-sided, against membership dealt out at random; corrected for all gated attacks.
     """
 
     name: str
     estimate: Estimate
     n_members: int
     n_nonmembers: int
+    p: float
+    p_adjusted: float
 
     @property
     def auc_either_sign(self) -> float:
@@ -55,34 +60,64 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def decide(
-    planned: Planned,
-    attacks: Sequence[AttackFigure],
-    paired: Sequence[PairedFigure],
-    controls: Sequence[Control],
-    copies: Mapping[str, CopyFinding],
-    n_not_attacked: int,
-    policy: Policy,
-) -> Verdict:
+@dataclass(frozen=True)
+class Findings:
+    """What a verdict rests on.
+
+    Parameters
+    ----------
+    attacks : sequence of AttackFigure
+    paired : sequence of PairedFigure
+    exposure : Exposure
+    controls : sequence of Control
+    copies : mapping of str to CopyFinding
+        By level.
+    n_not_attacked : int
+        Members left out.
+    """
+
+    attacks: Sequence[AttackFigure]
+    paired: Sequence[PairedFigure]
+    exposure: Exposure
+    controls: Sequence[Control]
+    copies: Mapping[str, CopyFinding]
+    n_not_attacked: int
+
+
+def decide(planned: Planned, findings: Findings, policy: Policy) -> Verdict:
     """Decide by the policy whether a release of a data set, or of a generator beside it, may go out.
 
     ``invalid``: a control misbehaved. ``fail``: a gated attack on the target, or its paired figure, lies above the
-    limit beyond chance (Holm over all of them), or members have more near-duplicates than others. ``pass``: every
-    gated paired figure's interval lies within the limits on both sides, with enough persons and references, and no
-    member was left out of the attacks. Else ``unresolved``.
+    limit beyond chance (Holm over all of them), single persons are exposed beyond chance, or members have copies.
+    ``pass``: every gated attack's paired interval lies within the limits on both sides, with enough persons and
+    references; the target does not stand out from chance above a limit; controls were able to misbehave; and no member
+    was left out of the attacks. Else ``unresolved``.
     """
-    misbehaved = [f"control '{c.title}': expected {c.expected}, got {c.observed}" for c in controls if not c.behaved]
+    misbehaved = [
+        f"control '{c.title}': expected {c.expected}, got {c.observed}" for c in findings.controls if not c.behaved
+    ]
     if misbehaved:
         return Verdict("invalid", tuple(misbehaved))
-    attacks = [attack for attack in attacks if BY_NAME[attack.name].threat_model in GATES[planned]]
-    paired = [figure for figure in paired if BY_NAME[figure.attack].threat_model in GATES[planned]]
-    leaks = [*_find_leaks(attacks, paired, policy), *_find_copy_leaks(copies, policy)]
+    attacks = [one for one in findings.attacks if BY_NAME[one.name].threat_model in GATES[planned]]
+    paired = [figure for figure in findings.paired if BY_NAME[figure.attack].threat_model in GATES[planned]]
+    names = [attack.name for attack in attacks]
+    level = policy.alpha.value / FAMILIES
+    leaks = [
+        *_find_leaks(attacks, paired, policy, level),
+        *describe_exposed(findings.exposure, names, level),
+        *_find_copy_leaks(findings.copies, policy),
+    ]
     if leaks:
         return Verdict("fail", tuple(leaks))
-    gaps = [*_find_gaps(paired, policy), *_find_copy_gaps(copies, policy)]
-    if n_not_attacked:
+    gaps = [
+        *_find_gaps(attacks, paired, policy),
+        *_find_standing_out(attacks, policy),
+        *_find_idle_controls(findings.controls),
+        *_find_copy_gaps(findings.copies, policy),
+    ]
+    if findings.n_not_attacked:
         gaps.append(
-            f"{n_not_attacked} members lack a modality and were not attacked; expected all; set "
+            f"{findings.n_not_attacked} members lack a modality and were not attacked; expected all; set "
             "ingest.missing_modalities to quarantine for a release"
         )
     if gaps:
@@ -90,20 +125,43 @@ def decide(
     return Verdict("pass", (f"all {len(paired)} paired AUCs lie within their limits with their whole intervals",))
 
 
-def _find_leaks(attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
+def _find_standing_out(attacks: Sequence[AttackFigure], policy: Policy) -> list[str]:
+    """Find attacks by which the target itself looks as if it leaked more than the references do."""
+    return [
+        f"'{BY_NAME[a.name].title}' on the release: AUC {a.estimate.value:.2f} lies beyond {1 - limit:.2f} to "
+        f"{limit:.2f}, and chance alone seldom goes so far (p = {a.p_adjusted:.3g}, corrected for all attacks)"
+        for a in attacks
+        if a.auc_either_sign > (limit := policy.limit(a.name)) and a.p_adjusted < policy.alpha.value
+    ]
+
+
+def _find_idle_controls(controls: Sequence[Control]) -> list[str]:
+    idle = [control for control in controls if not control.able]
+    if not idle:
+        return []
+    return [f"{len(idle)} negative controls could not have misbehaved with so few persons, and vouch for nothing"]
+
+
+def _find_leaks(
+    attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure], policy: Policy, level: float
+) -> list[str]:
     enough = policy.min_patients_a_side.value
-    figures: list[tuple[str, str, Estimate]] = [
-        (a.name, "on the release", a.estimate) for a in attacks if min(a.n_members, a.n_nonmembers) >= enough
+    figures: list[tuple[str, str, Estimate, int]] = [
+        (a.name, "on the release", a.estimate, a.n_members + a.n_nonmembers)
+        for a in attacks
+        if min(a.n_members, a.n_nonmembers) >= enough
     ]
     # An interval that does not cover the spread between generators would call chance a leak.
-    figures += [(p.attack, "paired", p.estimate) for p in paired if p.n_patients >= enough and p.covers_generators]
-    limits = [policy.limit(name) for name, _, _ in figures]
-    p_values = holm([_p_above_limit(one[2], limit) for one, limit in zip(figures, limits, strict=True)])
+    figures += [
+        (p.attack, "paired", p.estimate, p.n_patients) for p in paired if p.n_patients >= enough and p.covers_generators
+    ]
+    limits = [policy.limit(name) for name, *_ in figures]
+    p_values = holm([p_above(one[2], limit, one[3]) for one, limit in zip(figures, limits, strict=True)])
     return [
         f"'{BY_NAME[name].title}' {where}: AUC {estimate.value:.2f} is beyond the limit of {limit:.2f} "
         f"(p = {p:.3g}, Holm)"
-        for (name, where, estimate), limit, p in zip(figures, limits, p_values, strict=True)
-        if p < policy.alpha.value
+        for (name, where, estimate, _), limit, p in zip(figures, limits, p_values, strict=True)
+        if p < level
     ]
 
 
@@ -113,14 +171,15 @@ def _find_copy_leaks(copies: Mapping[str, CopyFinding], policy: Policy) -> list[
     return [
         f"members have more near-duplicates than others ({level}: p = {p:.3g}, Holm)"
         for level, p in zip(levels, p_values, strict=True)
-        if p < policy.alpha.value
+        if p < policy.alpha.value / FAMILIES
     ]
 
 
-def _find_gaps(paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
+def _find_gaps(attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
     gaps = []
-    if not paired:
-        gaps.append("no paired figure; expected reference generators; run the whole audit")
+    known = {figure.attack for figure in paired}
+    if missing := [f"'{BY_NAME[attack.name].title}'" for attack in attacks if attack.name not in known]:
+        gaps.append(f"no paired figure of {', '.join(missing)}; expected one of each attack; train more references")
     for figure in paired:
         kind = BY_NAME[figure.attack]
         limit, (low, high) = policy.limit(figure.attack), figure.estimate.ci
@@ -135,7 +194,8 @@ def _find_gaps(paired: Sequence[PairedFigure], policy: Policy) -> list[str]:
     n_references = min((figure.n_references for figure in paired), default=0)
     if n_references < policy.min_references_to_pass.value:
         gaps.append(
-            f"{n_references} reference generators; their spread is unknown below {policy.min_references_to_pass.value}"
+            f"{n_references} reference generators; their spread, and whether single persons are exposed, is unknown "
+            f"below {policy.min_references_to_pass.value}"
         )
     return gaps
 
@@ -156,11 +216,3 @@ def _find_copy_gaps(copies: Mapping[str, CopyFinding], policy: Policy) -> list[s
         if found.n_near_duplicates:
             gaps.append(f"{found.n_near_duplicates} synthetic cases are near-duplicates of members ({level})")
     return gaps
-
-
-def _p_above_limit(estimate: Estimate, limit: float) -> float:
-    """Return the p value that the AUC, with the sign an attacker would choose, is not above the limit."""
-    either = max(estimate.value, 1 - estimate.value)
-    if either <= limit:
-        return 1.0
-    return float(stats.t.sf((either - limit) / max(estimate.standard_error, 1e-9), estimate.n_free))
