@@ -110,7 +110,7 @@ def verify(release: Annotated[Path, typer.Argument(metavar="RELEASE", help="Rele
     if result.problems:
         typer.echo(f"{release}: {len(result.problems)} problems in {result.n_files} files")
         raise typer.Exit(3)
-    typer.echo(f"{release}: {result.n_files} files verified")
+    typer.echo(f"{release}: {result.n_files} files verified; verdict of the audit: {result.verdict}")
 
 
 @app.command(name="deid-check")

@@ -16,6 +16,7 @@ PATH_VALUED = frozenset(
         "ingest.split_file",
         "ingest.brain_weights",
         "train.perceptual_weights",
+        "audit.policy",
         "compute.scheduler",
     }
 )
@@ -39,10 +40,10 @@ def flatten_config(config: RunConfig) -> dict[str, str]:
 
 
 def _is_name(key: str, text: str) -> bool:
-    """Tell whether a value is a word of the product's own: the built-in cohort, a shipped manifest, this machine."""
+    """Tell whether a value is a word of the product's own: the built-in cohort, what ships with it, this machine."""
     if key == "ingest.manifest":
         return re.fullmatch(r"[a-z0-9-]+", text) is not None and not Path(text).exists()
-    return (key, text) in {("ingest.source", "phantom"), ("compute.scheduler", "local")}
+    return (key, text) in {("ingest.source", "phantom"), ("audit.policy", "default"), ("compute.scheduler", "local")}
 
 
 def _digest_path(text: str) -> str:

@@ -241,6 +241,10 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
         for key in ("source", "manifest", "key_file", "split_file", "brain_weights"):
             sections["ingest"].pop(key)
         content["source"] = source_fingerprint(config.ingest)
+    if "audit" in sections:
+        from pipeline.audit.policy import policy_file
+
+        content["policy"] = _digest_named(str(policy_file(sections["audit"].pop("policy"))))
     if "train" in sections:
         content["perceptual_weights"] = _digest_named(sections["train"].pop("perceptual_weights"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -255,15 +259,21 @@ def _digest_named(path: str | None) -> str:
 def code_version(stage: str) -> str:
     """Return the package version with a digest of the sources that decide a stage's outputs.
 
-    That is the stage's own folder, those whose functions it calls, and the shared modules but for those that only show.
+    That is the stage's own folder, those whose functions it calls, and the shared modules but for those that only show;
+    data files, such as the shipped policy of the audit, as much as code.
     """
     root = Path(__file__).parent
-    shared = [path for path in root.glob("*.py") if path.name not in SHOWN_ONLY]
-    own = [path for folder in STAGE_CODE[stage] for path in (root / folder).rglob("*.py")]
+    shared = [path for path in root.glob("*") if path.name not in SHOWN_ONLY]
+    own = [path for folder in STAGE_CODE[stage] for path in (root / folder).rglob("*")]
     digest = hashlib.sha256()
-    for path in sorted([*shared, *own]):
+    for path in sorted(filter(_is_source, [*shared, *own])):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+def _is_source(path: Path) -> bool:
+    """Tell whether a path is a file of the package, and none that the interpreter or an editor left beside it."""
+    return path.is_file() and path.parent.name != "__pycache__" and not path.name.startswith(".")
 
 
 def load_stage(stage: str) -> Callable[[StageContext], Summary]:

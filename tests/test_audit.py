@@ -13,6 +13,8 @@ from audit_builders import config_of, setting_of
 from pipeline.audit import stage
 from pipeline.audit.asked import ask_about
 from pipeline.audit.attacks.registry import ATTACKS
+from pipeline.audit.page import audit_section
+from pipeline.audit.policy import DEFAULT_FILE
 from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, read_tsv, write_tsv
 from pipeline.errors import DataError
 from pipeline.layout import WEIGHTS_FILE
@@ -129,7 +131,21 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
     assert content["bound_to"] == {
         "generator": digest_file(run_dir / "model" / WEIGHTS_FILE),
         "synthetic": digest_of(digest_tree(run_dir / "synthetic")),
+        "policy": digest_file(DEFAULT_FILE),
     }
+
+
+def test_the_page_names_the_policy_and_where_it_is_weaker_than_the_shipped_one(
+    audited: tuple[Path, RecordingTracker], tmp_path: Path
+) -> None:
+    assert "Limits: those of policy &#x27;default&#x27;, the shipped one." in audit_section(audited[0])
+    folder = shutil.copytree(audited[0], tmp_path / "audit")
+    content = json.loads((folder / "audit.json").read_text())
+    content["policy"]["name"] = "house"
+    content["policy"]["auc_limit"]["dataset"]["value"] = 0.95
+    (folder / "audit.json").write_text(json.dumps(content))
+    words = "policy &#x27;house&#x27;, weaker than the shipped one in: AUC limit of attacks on the data set 0.95"
+    assert words in audit_section(folder)
 
 
 def test_eleven_patients_and_four_references_never_pass(audited: tuple[Path, RecordingTracker]) -> None:

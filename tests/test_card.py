@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from export_builders import REASON, build_audit, build_run, export
+from export_builders import REASON, audit_under, build_audit, build_run, edit_audit, export, write_policy
 
 from pipeline.cohort import digest_file
 from pipeline.errors import DataError
@@ -21,19 +21,15 @@ def test_the_public_audit_keeps_figures_and_drops_patients(tmp_path):
 
 def test_the_card_names_a_control_that_misbehaved(tmp_path):
     build_run(tmp_path, "invalid", n_cases=1)
-    path = tmp_path / "audit" / "audit.json"
-    audit = json.loads(path.read_text())
-    audit["controls"]["positive"] = [{"name": "planted", "expected": 1.0, "observed": 0.5, "behaved": False}]
-    path.write_text(json.dumps(audit))
+    planted = [{"name": "planted", "expected": 1.0, "observed": 0.5, "behaved": False}]
+    edit_audit(tmp_path, lambda audit: audit | {"controls": {**audit["controls"], "positive": planted}})
     out, _ = export(tmp_path, REASON)
     assert "1 of 2 misbehaved (planted)" in (out / "README.md").read_text()
 
 
 def test_a_card_can_be_made_from_an_audit_with_the_least_there_can_be(tmp_path):
     build_run(tmp_path, n_cases=1)
-    path = tmp_path / "audit" / "audit.json"
-    audit = json.loads(path.read_text())
-    path.write_text(json.dumps({key: audit[key] for key in ("verdict", "bound_to")}))
+    edit_audit(tmp_path, lambda audit: {key: audit[key] for key in ("verdict", "bound_to", "policy")})
     card = (export(tmp_path)[0] / "README.md").read_text()
     assert "none were run" in card
     assert "nothing is recorded as unresolved" in card
@@ -51,6 +47,7 @@ def test_the_card_says_what_a_receiver_must_know(passed_run):
         "4 mm",
         "| small (below 25 ml) | 2 | 0 |",
         "| medium (25 to 60 ml) | 1 | 0 |",
+        "Privacy audit: **pass under policy 'default', the shipped one**.",
         "0.512 (0.400 to 0.620)",
         "Dice rose by 0.01 in this run.",
         "too few references",
@@ -71,6 +68,30 @@ def test_an_override_stands_at_the_top_of_the_card_and_in_the_manifest(tmp_path)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["override"] == {"reason": REASON}
     assert manifest["verdict"] == "invalid"
+
+
+def test_a_pass_under_a_policy_weaker_than_the_shipped_one_says_so_on_card_and_manifest(tmp_path):
+    build_run(tmp_path, n_cases=1)
+    policy = write_policy(tmp_path / "house.yaml", auc_limit__dataset=0.95, min_patients_a_side=3)
+    audit_under(tmp_path, policy)
+    out, _ = export(tmp_path, policy=policy)
+    weaker = ["AUC limit of attacks on the data set 0.95 instead of 0.6", "persons a side 3 instead of 20"]
+    words = f"pass under policy 'house', weaker than the shipped one in: {'; '.join(weaker)}"
+    assert (out / "README.md").read_text().count(words) == 2
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["verdict"] == "pass"
+    assert manifest["verdict_in_words"] == words
+    assert manifest["policy"]["name"] == "house"
+    assert manifest["policy_sha256"] == digest_file(tmp_path / "house.yaml")
+    assert manifest["weaker_than_shipped"] == weaker
+
+
+def test_an_override_under_another_policy_names_it_on_the_card(tmp_path):
+    build_run(tmp_path, "fail", n_cases=1)
+    policy = write_policy(tmp_path / "house.yaml", auc_limit__dataset=0.55)
+    audit_under(tmp_path, policy)
+    out, _ = export(tmp_path, REASON, policy=policy)
+    assert "under policy 'house', nowhere weaker than the shipped one" in (out / "README.md").read_text()
 
 
 def test_the_licence_is_named_by_its_deed_or_by_its_id(tmp_path):

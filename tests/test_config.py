@@ -216,6 +216,7 @@ def test_plain_names_of_folders_files_and_hosts_are_tracked_as_digests_only(tmp_
         "ingest.key_file": "hospitalkey",
         "ingest.split_file": "patients",
         "ingest.brain_weights": "meier-weights",
+        "audit.policy": "meier-policy",
         "compute.scheduler": "meierhost",
     }
     flat = flatten_config(load_text(tmp_path, "{}", *[f"{key}={name}" for key, name in named.items()]))
@@ -231,6 +232,7 @@ def test_the_products_own_names_are_tracked_as_they_are(tmp_path):
     flat = flatten_config(load_text(tmp_path, "ingest: {manifest: msd-task01}"))
     assert flat["ingest.source"] == "phantom"
     assert flat["ingest.manifest"] == "msd-task01"
+    assert flat["audit.policy"] == "default"
     assert flat["compute.scheduler"] == "local"
 
 

@@ -3,10 +3,22 @@
 import hashlib
 import json
 import re
+import shutil
 
 import pytest
-from export_builders import PSEUDONYM, REASON, build_run, export
+from export_builders import (
+    PSEUDONYM,
+    REASON,
+    audit_under,
+    build_audit,
+    build_run,
+    edit_audit,
+    export,
+    write_policy,
+    write_records,
+)
 
+from pipeline.audit.policy import load_policy
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.errors import DataError, GateRefused
 from pipeline.export.manifest import list_files
@@ -46,6 +58,109 @@ def test_a_cohort_that_changed_after_its_audit_is_refused_even_with_a_reason(tmp
         export(tmp_path, REASON)
 
 
+# Audits that do not belong: none of them is lifted by a reason.
+
+
+def test_an_edited_audit_is_refused(tmp_path):
+    build_run(tmp_path, "fail", n_cases=1)
+    path = tmp_path / "audit" / "audit.json"
+    path.write_text(path.read_text().replace('"fail"', '"pass"', 1))
+    with pytest.raises(GateRefused, match=r"audit\.json was changed after the audit wrote it"):
+        export(tmp_path, REASON)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {}})),
+        lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | {"files": None})),
+    ],
+    ids=["no record", "damaged record", "record without files", "record with no list of files"],
+)
+def test_an_audit_without_a_record_of_it_is_refused(tmp_path, damage):
+    build_run(tmp_path, n_cases=1)
+    damage(tmp_path / "audit" / "done.json")
+    with pytest.raises(GateRefused, match=r"no record of how audit\.json was written"):
+        export(tmp_path, REASON)
+
+
+def bring(folder, run_dir, other):
+    """Replace a folder of a run by that of another run."""
+    shutil.rmtree(run_dir / folder)
+    shutil.copytree(other / folder, run_dir / folder)
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Make two runs that differ in cohort, generator and synthetic cohort; the second passed, the first failed."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    build_run(one, "fail", n_cases=1)
+    build_run(other, n_cases=2)
+    (other / "model" / "generator.safetensors").write_bytes(b"other weights")
+    with (other / "cohort" / "participants.tsv").open("a") as table:
+        table.write("sub-fedcba9876543210\tphantom\ttrain\tfedcba9876543210\n")
+    (other / "audit" / "audit.json").write_text(json.dumps(build_audit(other, "pass")))
+    write_records(other)
+    export(other)
+    return one, other
+
+
+def test_the_audit_of_another_run_is_refused(two_runs):
+    one, other = two_runs
+    shutil.copyfile(other / "audit" / "audit.json", one / "audit" / "audit.json")
+    with pytest.raises(GateRefused, match="was changed after the audit wrote it"):
+        export(one, REASON)
+    # With its record beside it.
+    bring("audit", one, other)
+    with pytest.raises(GateRefused, match="the audit was made with another"):
+        export(one, REASON)
+
+
+@pytest.mark.parametrize("folder", ["cohort", "model", "synthetic"])
+def test_an_audit_of_another_cohort_generator_or_synthetic_cohort_is_refused(two_runs, folder):
+    one, other = two_runs
+    bring(folder, other, one)
+    with pytest.raises(GateRefused, match=f"the audit was made with another {folder}/"):
+        export(other, REASON)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("model", "the generator"), ("synthetic", "the synthetic cohort")], ids=["model", "synthetic"]
+)
+def test_another_generator_or_synthetic_cohort_under_the_old_record_is_refused(two_runs, folder, name):
+    one, other = two_runs
+    record = (other / folder / "done.json").read_text()
+    bring(folder, other, one)
+    (other / folder / "done.json").write_text(record)
+    with pytest.raises(GateRefused, match=f"looked at other files: {name} changed since"):
+        export(other, REASON)
+
+
+@pytest.mark.parametrize("folder", ["cohort", "model", "synthetic"])
+def test_an_audited_folder_without_a_record_is_refused(tmp_path, folder):
+    build_run(tmp_path, n_cases=1)
+    (tmp_path / folder / "done.json").unlink()
+    with pytest.raises(GateRefused, match=f"another {folder}/ .* no record"):
+        export(tmp_path, REASON)
+
+
+def test_an_audit_under_another_policy_is_refused(tmp_path):
+    build_run(tmp_path, n_cases=1)
+    policy = write_policy(tmp_path / "house.yaml", auc_limit__dataset=0.95)
+    with pytest.raises(GateRefused, match="other files: the policy changed since"):
+        export(tmp_path, REASON, policy=policy)
+    audit_under(tmp_path, policy)
+    export(tmp_path, policy=policy)
+    write_policy(tmp_path / "house.yaml", auc_limit__dataset=0.55)
+    with pytest.raises(GateRefused, match="other files: the policy changed since"):
+        export(tmp_path, REASON, policy=policy)
+    (tmp_path / "house.yaml").unlink()
+    with pytest.raises(GateRefused, match=r"policy house\.yaml not found"):
+        export(tmp_path, REASON, policy=policy)
+
+
 def test_same_inputs_give_the_same_bytes_in_another_folder(passed_run, tmp_path):
     build_run(tmp_path / "again")
     out, _ = export(tmp_path / "again")
@@ -73,13 +188,23 @@ def test_the_manifest_matches_sha256sum_and_names_files_in_order(passed_run):
     paths = [entry["path"] for entry in manifest["files"]]
     assert paths == sorted(paths)
     assert manifest["generator"] == hashlib.sha256(b"weights").hexdigest()
-    assert manifest["policy"] == {"auc_limit": 0.6}
+    assert manifest["policy"] == load_policy("default").model_dump(mode="json")
+    assert manifest["verdict_in_words"] == "pass under policy 'default', the shipped one"
+    assert manifest["weaker_than_shipped"] == []
 
 
 def test_an_export_without_the_table_of_pseudonyms_is_refused(tmp_path):
     build_run(tmp_path, n_cases=1)
     (tmp_path / "cohort" / "participants.tsv").unlink()
     with pytest.raises(DataError, match="ingested cohort not found"):
+        export(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["participant_id\tsource\n", "subject\tsource\nsomeone\tphantom\n"])
+def test_an_export_whose_table_names_no_pseudonym_to_look_for_is_refused(tmp_path, table):
+    build_run(tmp_path, n_cases=1)
+    (tmp_path / "cohort" / "participants.tsv").write_text(table)
+    with pytest.raises(DataError, match="names nobody"):
         export(tmp_path)
 
 
@@ -93,11 +218,10 @@ def test_a_damaged_gain_is_refused(tmp_path, content):
 
 def plan_generator(run_dir, **model):
     """Turn a run's audit into one that gated the generator too; give the generator its description."""
-    path = run_dir / "audit" / "audit.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"release": "generator"}))
     described = {"generator": {"dimensions": 2}, "condition_classes": ["a"], "modalities": ["t1"], "spacing_mm": 1.0}
     described |= {"shape": [8, 8, 8], "steps": 5, "privacy": None, "n_members": 24, **model}
     (run_dir / "model" / "model.json").write_text(json.dumps(described))
+    edit_audit(run_dir, lambda audit: audit | {"release": "generator"})
 
 
 def test_the_generator_goes_out_only_where_the_audit_gated_it(tmp_path, passed_run):

@@ -2,21 +2,25 @@
 
 import pytest
 
+from pipeline.audit.policy import load_policy
 from pipeline.errors import GateRefused
 from pipeline.export.gate import MIN_REASON_CHARACTERS, decide, read_audit, release_digests
 
-RELEASED = {"generator": "a" * 64, "synthetic": "b" * 64}
+RELEASED = {"generator": "a" * 64, "synthetic": "b" * 64, "policy": "d" * 64}
+POLICY = load_policy("default")
 REASON = "phantoms only, shown for teaching"
 NOT_PASSED = ("fail", "unresolved", "invalid")
 
 
 def audit_with(verdict, **changes):
-    return {"verdict": verdict, "reasons": ["3 patients a side are too few"], "bound_to": RELEASED, **changes}
+    audit = {"verdict": verdict, "reasons": ["3 patients a side are too few"], "bound_to": RELEASED}
+    return {**audit, "policy": POLICY.model_dump(mode="json"), **changes}
 
 
 def test_pass_opens_the_gate_without_a_reason():
     decision = decide(audit_with("pass"), RELEASED, "")
     assert (decision.verdict, decision.overridden, decision.reason) == ("pass", False, "")
+    assert decision.in_words == "pass under policy 'default', the shipped one"
 
 
 def test_pass_needs_no_reason_and_records_none():
@@ -55,17 +59,31 @@ def test_a_short_or_blank_reason_is_refused(reason):
         decide(audit_with("unresolved"), RELEASED, reason)
 
 
-@pytest.mark.parametrize("key", ["generator", "synthetic"])
+@pytest.mark.parametrize("key", ["generator", "synthetic", "policy"])
 @pytest.mark.parametrize("verdict", ["pass", "fail"])
 def test_an_audit_of_other_files_is_refused_whatever_the_reason(key, verdict):
     with pytest.raises(GateRefused, match="other files"):
         decide(audit_with(verdict), {**RELEASED, key: "c" * 64}, REASON)
 
 
-@pytest.mark.parametrize("bound_to", [None, "a" * 64, {}, {"generator": "a" * 64}])
+@pytest.mark.parametrize(
+    "bound_to", [None, "a" * 64, {}, {"generator": "a" * 64}, {"generator": "a" * 64, "synthetic": "b" * 64}]
+)
 def test_an_audit_that_is_bound_to_nothing_is_refused_whatever_the_reason(bound_to):
     with pytest.raises(GateRefused):
         decide(audit_with("pass", bound_to=bound_to), RELEASED, REASON)
+
+
+def test_an_audit_bound_to_nothing_does_not_fit_a_release_of_nothing():
+    nothing = dict.fromkeys(RELEASED, "")
+    with pytest.raises(GateRefused, match="other files"):
+        decide(audit_with("pass", bound_to=nothing), nothing, REASON)
+
+
+@pytest.mark.parametrize("policy", [None, {}, "default", {"name": "default", "auc_limit": 0.6}])
+def test_an_audit_that_names_no_policy_is_refused_whatever_the_reason(policy):
+    with pytest.raises(GateRefused, match="does not say under which policy"):
+        decide(audit_with("pass", policy=policy), RELEASED, REASON)
 
 
 @pytest.mark.parametrize("verdict", [None, "", "Pass", "passed", True, ["pass"], {}])
@@ -88,5 +106,12 @@ def test_a_missing_or_damaged_audit_is_refused(tmp_path, content):
 
 
 def test_missing_files_have_no_digests(tmp_path):
+    weights, policy = tmp_path / "generator.safetensors", tmp_path / "policy.yaml"
+    policy.write_text("a policy")
     with pytest.raises(GateRefused, match="no generator"):
-        release_digests(tmp_path / "generator.safetensors", tmp_path)
+        release_digests(weights, tmp_path, policy)
+    weights.write_bytes(b"weights")
+    assert set(release_digests(weights, tmp_path, policy)) == set(RELEASED)
+    policy.unlink()
+    with pytest.raises(GateRefused, match=r"policy policy\.yaml not found"):
+        release_digests(weights, tmp_path, policy)

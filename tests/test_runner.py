@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY
 
 from pipeline import runner
+from pipeline.audit.policy import DEFAULT_FILE
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError, DataError, GateRefused
@@ -175,6 +176,53 @@ def test_a_changed_key_split_file_or_manifest_runs_everything_again(stages, tmp_
         path.write_bytes(path.read_bytes() + b"\n")
         run_stages(config(**settings), tmp_path / "run")
         assert stages.ran() == list(STAGES)
+
+
+def test_a_changed_policy_runs_the_audit_and_the_export_again_and_a_moved_one_nothing(stages, tmp_path):
+    policy = tmp_path / "house.yaml"
+    policy.write_text(DEFAULT_FILE.read_text())
+    run_stages(config(audit={"policy": str(policy)}), tmp_path / "run")
+    stages.ran()
+    policy.write_text(policy.read_text().replace("value: 0.6\n", "value: 0.95\n"))
+    run_stages(config(audit={"policy": str(policy)}), tmp_path / "run")
+    assert stages.ran() == ["audit", "export"]
+    moved = policy.rename(tmp_path / "moved.yaml")
+    run_stages(config(audit={"policy": str(moved)}), tmp_path / "run")
+    assert stages.ran() == []
+    # A copy of the shipped one, byte by byte, is the shipped one.
+    moved.write_text(DEFAULT_FILE.read_text())
+    run_stages(config(audit={"policy": str(moved)}), tmp_path / "run")
+    assert stages.ran() == ["audit", "export"]
+    run_stages(config(), tmp_path / "run")
+    assert stages.ran() == []
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Let the runner find the package in a copy, for tests that change it; forget what it computed before and after."""
+    folder = tmp_path / "copy" / "pipeline"
+    shutil.copytree(Path(runner.__file__).parent, folder)
+    monkeypatch.setattr(runner, "__file__", str(folder / "runner.py"))
+    runner.code_version.cache_clear()
+    yield folder
+    runner.code_version.cache_clear()
+
+
+def test_a_data_file_of_a_stage_counts_as_its_code(package):
+    before = {stage: runner.code_version(stage) for stage in STAGES}
+    policy = package / "audit" / "policy.yaml"
+    policy.write_text(policy.read_text().replace("value: 0.6\n", "value: 0.95\n"))
+    runner.code_version.cache_clear()
+    assert [stage for stage in STAGES if runner.code_version(stage) != before[stage]] == ["audit"]
+
+
+def test_what_the_interpreter_or_an_editor_leaves_in_the_package_is_no_code(package):
+    before = runner.code_version("audit")
+    (package / "audit" / "__pycache__").mkdir(exist_ok=True)
+    for name in ("audit/__pycache__/policy.cpython-311.pyc.140", "audit/.policy.yaml.swp", "audit/.DS_Store"):
+        (package / name).write_bytes(b"leftover")
+    runner.code_version.cache_clear()
+    assert runner.code_version("audit") == before
 
 
 def test_changed_code_runs_the_stages_that_use_it_again(stages, tmp_path, monkeypatch):

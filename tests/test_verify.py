@@ -5,10 +5,13 @@ import json
 import shutil
 
 import pytest
-from export_builders import REASON, build_run, export
+from export_builders import REASON, audit_under, build_run, export, write_policy
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.cohort import digest_file
 from pipeline.export.bids import DESCRIPTION
+from pipeline.export.gate import BOUND_NAMES
 from pipeline.export.verify import verify_release
 
 
@@ -34,6 +37,25 @@ def test_an_intact_release_has_no_problems_and_no_warnings(passed_run):
     assert (result.problems, result.warnings) == ([], [])
     n_files = sum(path.is_file() for path in (passed_run / "release").rglob("*"))
     assert result.n_files == n_files - 3  # the manifest, its checksum, done.json
+    assert result.verdict == "pass under policy 'default', the shipped one"
+
+
+def test_a_policy_weaker_than_the_shipped_one_is_a_warning_that_says_where(tmp_path):
+    build_run(tmp_path, n_cases=1)
+    policy = write_policy(tmp_path / "house.yaml", planted_auc=0.55)
+    audit_under(tmp_path, policy)
+    out, _ = export(tmp_path, policy=policy)
+    result = verify_release(out)
+    weaker = "AUC that a planted leak must reach 0.55 instead of 0.8"
+    words = f"pass under policy 'house', weaker than the shipped one in: {weaker}"
+    assert (result.problems, result.warnings, result.verdict) == ([], [words], words)
+    shown = CliRunner().invoke(app, ["verify", str(out)])
+    assert shown.exit_code == 0
+    assert f"warning: {words}\n" in shown.output
+    assert f"files verified; verdict of the audit: {words}\n" in shown.output
+    # Told from the numbers, whatever the manifest says of them.
+    reseal(out, lambda manifest: manifest.update(weaker_than_shipped=[], verdict_in_words="pass"))
+    assert verify_release(out).warnings == [words]
 
 
 def test_an_override_is_a_warning_and_no_problem(tmp_path):
@@ -89,6 +111,51 @@ def test_verify_finds_a_file_that_was_cut_short(release):
 def test_verify_finds_a_missing_file(release):
     next(release.rglob("*_T1w.nii.gz")).unlink()
     assert verify_release(release).problems[0].endswith("missing")
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE.txt", "audit.json", "croissant.json"])
+def test_verify_misses_a_page_that_the_manifest_leaves_out_too(release, name):
+    (release / name).unlink()
+    reseal(release, lambda manifest: manifest.update(files=[x for x in manifest["files"] if x["path"] != name]))
+    assert f"manifest.json: names no {name}; ask for a whole release" in verify_release(release).problems
+
+
+def test_verify_misses_scans_that_the_manifest_leaves_out_too(release):
+    shutil.rmtree(release / "bids")
+    reseal(release, lambda manifest: manifest.update(files=[x for x in manifest["files"] if "bids" not in x["path"]]))
+    assert verify_release(release).problems == ["manifest.json: names no scan in bids/; ask for a whole release"]
+
+
+@pytest.mark.parametrize("value", [None, False, "no"])
+def test_verify_wants_the_mark_that_a_release_is_synthetic(release, value):
+    reseal(release, lambda manifest: manifest.update(synthetic=value))
+    (problem,) = verify_release(release).problems
+    assert "does not say that the release is synthetic" in problem
+
+
+@pytest.mark.parametrize("policy", [None, {}, "default", {"auc_limit": 0.6}])
+def test_verify_finds_a_missing_or_malformed_policy(release, policy):
+    reseal(release, lambda manifest: manifest.update(policy=policy))
+    result = verify_release(release)
+    assert result.verdict == ""
+    assert any("no policy, or a malformed one" in problem for problem in result.problems)
+    assert any("another policy" in problem for problem in result.problems)
+
+
+def test_an_audit_bound_to_nothing_does_not_fit_a_manifest_of_nothing(release):
+    path = release / "audit.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bound_to": dict.fromkeys(BOUND_NAMES)}))
+    changed = {"path": "audit.json", "sha256": digest_file(path), "size": path.stat().st_size}
+
+    def change(manifest):
+        manifest["files"] = [changed if item["path"] == "audit.json" else item for item in manifest["files"]]
+        for key in ("generator", "synthetic_cohort", "policy_sha256"):
+            del manifest[key]
+
+    reseal(release, change)
+    assert verify_release(release).problems == [
+        "manifest.json: does not say which generator, cohort and policy were audited"
+    ]
 
 
 @pytest.mark.parametrize("name", ["extra.txt", "bids/done.json", "bids/.hidden", "bids/sub-syn0001/fingerprint.txt"])
@@ -181,7 +248,7 @@ def test_verify_wants_a_reason_where_the_verdict_is_not_pass(release, override):
     assert any("another verdict" in problem for problem in problems)
 
 
-@pytest.mark.parametrize("key", ["generator", "synthetic_cohort"])
+@pytest.mark.parametrize("key", ["generator", "synthetic_cohort", "policy_sha256"])
 def test_verify_finds_an_audit_of_another_release(release, key):
     reseal(release, lambda manifest: manifest.update({key: "0" * 64}))
     (problem,) = verify_release(release).problems

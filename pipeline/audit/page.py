@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.audit.policy import Policy, describe_policy
 from pipeline.guarantee_text import describe_guarantee
 from pipeline.page import escape, make_table, picture, with_interval
 
@@ -47,9 +48,10 @@ def _verdict(audit: Mapping[str, Any]) -> str:
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in audit["reasons"])
     verdicts = [(PLANNED_TITLES[planned], one["verdict"]) for planned, one in audit["verdicts"].items()]
     guarantee = describe_guarantee(audit)
+    policy = describe_policy(Policy.model_validate(audit["policy"]))
     return (
         f"<p>Can an attacker tell who was trained on? {escape(VERDICT_SENTENCES[audit['verdict']])}</p>"
-        f"<p>Policy '{escape(audit['policy']['name'])}'; what is planned to leave: "
+        f"<p>Limits: those of {escape(policy)}. What is planned to leave: "
         f"{escape(PLANNED_TITLES[audit['release']])}. The reasons:</p><ul>{reasons}</ul>"
         f"{make_table(('if this left', 'verdict'), verdicts)}" + (f"<p>{escape(guarantee)}</p>" if guarantee else "")
     )

@@ -25,7 +25,7 @@ from pipeline.audit.dealing import balanced_halves
 from pipeline.audit.figures import save_pairs, save_roc
 from pipeline.audit.gather import choose_members, gather_evidence, plant_few
 from pipeline.audit.material import open_reference, open_release
-from pipeline.audit.policy import Policy, load_policy
+from pipeline.audit.policy import Policy, load_policy, policy_file
 from pipeline.audit.promise import check_promise, with_broken_promise
 from pipeline.audit.references import attack_all_references
 from pipeline.audit.risk import exposed_persons, subgroup_exposure
@@ -57,7 +57,7 @@ def run(context: StageContext) -> dict[str, Any]:
         Whatever the training or the generation of a reference raises.
     """
     section, policy = context.config.audit, load_policy(context.config.audit.policy)
-    alpha = policy.alpha.value
+    alpha, policy_digest = policy.alpha.value, digest_file(policy_file(section.policy))
     cohort = open_cohort(context.folder("ingest"))
     setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, section.n_style_draws, context.seed)
     asked, n_not_attacked = ask_about(cohort, setting)
@@ -80,6 +80,7 @@ def run(context: StageContext) -> dict[str, Any]:
         "bound_to": {
             "generator": digest_file(context.folder("train") / WEIGHTS_FILE),
             "synthetic": digest_of(digest_tree(context.folder("generate"))),
+            "policy": policy_digest,
         },
     }
     write_json(context.out / "audit.json", content)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.attributes import HEMISPHERES, VOLUMES, volume_stratum
+from pipeline.audit.policy import describe_policy
 from pipeline.cohort import UNKNOWN, Cohort
 from pipeline.config import ExportSection
 from pipeline.export.bids import IMAGE_TITLES, PUBLIC_COLUMNS
@@ -72,10 +73,12 @@ def _head(release: Release) -> str:
         "folder shows a patient; each file says so in its header.\n"
     )
     if not decision.overridden:
-        return f"{text}\nPrivacy audit: **pass**.\n"
+        return f"{text}\nPrivacy audit: **{one_cell(decision.in_words)}**.\n"
+    policy = one_cell(describe_policy(decision.policy))
     return (
         f"{text}\n> **Released against the privacy gate.** The verdict of the audit is **{decision.verdict}**: "
-        f"{MEANINGS[decision.verdict]}. Whoever made this release gave as the reason:\n>\n> {decision.reason}\n"
+        f"{MEANINGS[decision.verdict]}. It was reached under {policy}. Whoever made this release gave as the reason:\n"
+        f">\n> {decision.reason}\n"
     )
 
 
@@ -152,16 +155,16 @@ def _privacy(audit: Audit, decision: GateDecision) -> str:
     paired = [
         (
             *(row.get("attack"), row.get("threat_model"), row.get("n_patients"), row.get("n_references")),
-            _interval(row) + ("" if row.get("interval_covers_generators", True) else ", over patients only"),
+            _interval(row) + ("" if row.get("interval_covers_generators") else ", over patients only"),
         )
         for row in audit.get("paired", [])
     ]
     head = ("attack", "threat model", "members / non-members", "AUC (interval)", "AUC, either sign")
     paired_head = ("attack", "threat model", "patients", "reference generators", "AUC (interval)")
     return (
-        f"## Privacy audit\n\nVerdict: **{decision.verdict}**. Each attack tries to tell whether a patient was trained "
-        "on, from the data set alone or with the model at hand. An AUC of .5 is a guess, 1 gives everybody away; the "
-        f"unit is the patient. `audit.json` holds all figures.\n\n{_table(head, attacks)}\n"
+        f"## Privacy audit\n\nVerdict: **{one_cell(decision.in_words)}**.\n\nEach attack tries to tell whether a "
+        "patient was trained on, from the data set alone or with the model at hand. An AUC of .5 is a guess, 1 gives "
+        f"everybody away; the unit is the patient. `audit.json` holds all figures.\n\n{_table(head, attacks)}\n"
         f"The same procedure on random halves of the cohort, each patient once in and once out:\n\n"
         f"{_table(paired_head, paired)}\n"
         f"{_guarantee(audit)}Controls: {_controls(audit)}. Near-copies of training patients: {_copies(audit)}.\n\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.audit.policy import weaker_than_shipped
 from pipeline.cohort import digest_file, write_json
 from pipeline.export.gate import GateDecision
 from pipeline.layout import DONE_FILE, FINGERPRINT_FILE
@@ -28,7 +29,7 @@ def write_manifest(
     audit : mapping
         Public part of the audit.
     bound_to : mapping of str to str
-        sha256 of the generator and of the synthetic cohort that the release was made from.
+        sha256 of the generator, the synthetic cohort and the policy that the release was made from.
     decision : GateDecision
     """
     files = [
@@ -44,7 +45,10 @@ def write_manifest(
             "generator": bound_to["generator"],
             "synthetic_cohort": bound_to["synthetic"],
             "verdict": decision.verdict,
+            "verdict_in_words": decision.in_words,
             "policy": audit.get("policy"),
+            "policy_sha256": bound_to["policy"],
+            "weaker_than_shipped": weaker_than_shipped(decision.policy),
             "override": {"reason": decision.reason} if decision.overridden else None,
             "signature": None,
             "files": files,

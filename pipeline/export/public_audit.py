@@ -36,7 +36,7 @@ PUBLIC_AUDIT: dict[str, Any] = {
     "canaries": None,
     "power": None,
     "patients_needed": None,
-    "bound_to": dict.fromkeys(("generator", "synthetic")),
+    "bound_to": dict.fromkeys(("generator", "synthetic", "policy")),
 }
 PRIVATE_KEYS = frozenset({"patients", "patient", "persons", "subjects", "subject", "cases", "scores", "nearest_pairs"})
 

@@ -5,17 +5,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.cohort import digest_file, open_cohort, read_tsv, write_json
-from pipeline.errors import DataError, GateRefused
+from pipeline.audit.policy import policy_file
+from pipeline.cohort import open_cohort, read_tsv, write_json
+from pipeline.errors import DataError
 from pipeline.export.bids import write_bids
 from pipeline.export.card import Release, write_card, write_license
 from pipeline.export.croissant import describe_croissant
-from pipeline.export.gate import GateDecision, decide, read_audit, release_digests
+from pipeline.export.gate import AUDITED_STAGES, GateDecision, check_record, decide, read_audit, release_digests
 from pipeline.export.generator import is_planned, write_generator
 from pipeline.export.manifest import list_files, write_manifest
 from pipeline.export.public_audit import public_audit
 from pipeline.export.verify import AUDIT_FILE, verify_release
-from pipeline.layout import WEIGHTS_FILE
+from pipeline.layout import WEIGHTS_FILE, read_done
 from pipeline.progress import say
 from pipeline.runner import StageContext
 
@@ -28,18 +29,22 @@ def run(context: StageContext) -> dict[str, Any]:
     Raises
     ------
     GateRefused
-        If the gate refuses; see :func:`pipeline.export.gate.decide`.
+        If the gate refuses; see :func:`pipeline.export.gate.check_record` and :func:`pipeline.export.gate.decide`.
     DataError
         If the synthetic cohort cannot be exported, or the release that was written does not hold.
     """
     config = context.config.export
-    released = release_digests(context.folder("train") / WEIGHTS_FILE, context.folder("generate"))
-    check_audit_unchanged(context)
+    policy = policy_file(context.config.audit.policy)
+    released = release_digests(context.folder("train") / WEIGHTS_FILE, context.folder("generate"), policy)
     audit = read_audit(context.folder("audit") / AUDIT_FILE)
+    records = {stage: read_done(context.folder(stage)) for stage in AUDITED_STAGES}
+    check_record(context.folder("audit") / AUDIT_FILE, read_done(context.folder("audit")), records)
     decision = decide(audit, released, config.override_reason)
     context.tracker.tags({"verdict": decision.verdict, "override": "yes" if decision.overridden else "no"})
     if decision.overridden:
-        say(f"      OVERRIDE: verdict {decision.verdict}, released for the reason: {decision.reason}")
+        say(f"      OVERRIDE: verdict {decision.in_words}; released for the reason: {decision.reason}")
+    else:
+        say(f"      verdict: {decision.in_words}")
     release = Release(
         cohort=open_cohort(context.folder("generate")),
         config=config,
@@ -61,20 +66,6 @@ def run(context: StageContext) -> dict[str, Any]:
             "none; was a file changed while it was written? Run the export again"
         )
     return _record(context, decision, result.n_files)
-
-
-def check_audit_unchanged(context: StageContext) -> None:
-    """Refuse an audit that is not what the stage wrote; the checksum in its record finds edits, not forgers.
-
-    Raises
-    ------
-    GateRefused
-        If ``audit.json`` has changed since.
-    """
-    path = context.folder("audit") / AUDIT_FILE
-    recorded = context.done("audit").get("files", {}).get(AUDIT_FILE)
-    if recorded is not None and path.is_file() and digest_file(path) != recorded:
-        raise GateRefused(f"privacy gate: {path.name} was changed after the audit wrote it; run the audit again")
 
 
 def write_pages(release: Release, out: Path) -> None:
@@ -116,12 +107,16 @@ def check_no_pseudonym(release: Path, participants: Path) -> None:
     Raises
     ------
     DataError
-        If there is one (the message does not repeat it), or the table is missing.
+        If there is one (the message does not repeat it), or the table is missing or names nobody to look for.
     """
     if not participants.is_file():
         raise DataError(f"{participants.name} of the ingested cohort not found; run the stage ingest")
     rows = read_tsv(participants)
     private = {row[key].removeprefix("sub-") for row in rows for key in ("participant_id", "person") if row.get(key)}
+    if not private:
+        raise DataError(
+            f"{participants.name} of the ingested cohort names nobody; expected persons; run the stage ingest"
+        )
     for name in list_files(release):
         path = release / name
         text = path.read_text(encoding="utf-8") if path.suffix in TEXT_SUFFIXES else ""

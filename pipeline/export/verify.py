@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from pydantic import ValidationError
+
+from pipeline.audit.policy import Policy, describe_policy, weaker_than_shipped
 from pipeline.cohort import digest_file
 from pipeline.export.bids import DESCRIPTION
 from pipeline.export.gate import VERDICTS, is_reason, one_line
@@ -32,6 +35,9 @@ RECORD_PATTERNS = {
 }
 SUMMARY_KEYS = frozenset({"files", "megabytes", "verdict", "overridden"})
 AUDIT_FILE = "audit.json"
+# What a release cannot do without, beside its manifest; and where its scans are.
+PAGES = ("README.md", "LICENSE.txt", AUDIT_FILE, "croissant.json")
+SCANS_FOLDER = "bids"
 NIFTI_HEADER_BYTES = 348
 GZIP_TRAILER_BYTES = 8
 FIRST_READ_BYTES = 4096
@@ -49,11 +55,14 @@ class VerifyResult:
         What a receiver must know, and no damage.
     n_files : int
         Files that the manifest names.
+    verdict : str
+        The audit's, with the policy it was reached under, in words; empty if the manifest does not tell.
     """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     n_files: int = 0
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,9 @@ def verify_release(release: Path) -> VerifyResult:
         return result
     _check_manifest_checksum(release, result.problems)
     entries = list(_read_entries(manifest, result.problems))
-    _check_verdict(manifest, result)
+    _check_contents(manifest, entries, result.problems)
+    policy = _read_policy(manifest, result.problems)
+    _check_verdict(manifest, policy, result)
     audit = _check_audit(release, manifest, result.problems)
     _check_generator(entries, manifest, audit, result.problems)
     _check_record(release, entries, result.problems)
@@ -95,7 +106,8 @@ def verify_release(release: Path) -> VerifyResult:
         for entry in entries:
             result.problems.extend(f"{entry.path}: {problem}" for problem in _check_file(release, entry))
             task.advance()
-    return VerifyResult(result.problems, result.warnings, len(entries))
+    verdict = "" if policy is None else f"{manifest.get('verdict')} under {describe_policy(policy)}"
+    return VerifyResult(result.problems, result.warnings, len(entries), verdict)
 
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any] | None:
@@ -159,8 +171,29 @@ def _stays_inside(path: str) -> bool:
     return is_plain and path.isprintable() and ".." not in parts and "\\" not in path and ":" not in path
 
 
-def _check_verdict(manifest: dict[str, Any], result: VerifyResult) -> None:
+def _check_contents(manifest: dict[str, Any], entries: Sequence[FileEntry], problems: list[str]) -> None:
+    """Check that a manifest names what a release consists of: what it leaves out, nothing else would miss."""
+    if manifest.get("synthetic") is not True:
+        problems.append(f"{MANIFEST_FILE}: does not say that the release is synthetic; ask for a whole release")
+    named = {entry.path for entry in entries}
+    problems.extend(f"{MANIFEST_FILE}: names no {page}; ask for a whole release" for page in PAGES if page not in named)
+    if not any(path.startswith(f"{SCANS_FOLDER}/") and path.endswith(tuple(NIFTI_READERS)) for path in named):
+        problems.append(f"{MANIFEST_FILE}: names no scan in {SCANS_FOLDER}/; ask for a whole release")
+
+
+def _read_policy(manifest: dict[str, Any], problems: list[str]) -> Policy | None:
+    try:
+        return Policy.model_validate(manifest.get("policy"))
+    except ValidationError:
+        problems.append(f"{MANIFEST_FILE}: no policy, or a malformed one; expected the one that the audit names")
+        return None
+
+
+def _check_verdict(manifest: dict[str, Any], policy: Policy | None, result: VerifyResult) -> None:
     verdict, override = manifest.get("verdict"), manifest.get("override")
+    # Told from the policy's own numbers: a receiver need not take the manifest's word for it.
+    if policy is not None and weaker_than_shipped(policy):
+        result.warnings.append(f"{verdict} under {describe_policy(policy)}")
     if verdict not in VERDICTS:
         result.problems.append(f"{MANIFEST_FILE}: unknown verdict; expected one of {', '.join(VERDICTS)}")
     elif verdict == "pass":
@@ -179,9 +212,14 @@ def _check_audit(release: Path, manifest: dict[str, Any], problems: list[str]) -
         return {}
     if audit.get("verdict") != manifest.get("verdict"):
         problems.append(f"{AUDIT_FILE}: another verdict than in {MANIFEST_FILE}")
-    bound_to = {"generator": manifest.get("generator"), "synthetic": manifest.get("synthetic_cohort")}
-    if audit.get("bound_to") != bound_to:
-        problems.append(f"{AUDIT_FILE}: bound to another generator or cohort than {MANIFEST_FILE}")
+    if audit.get("policy") != manifest.get("policy"):
+        problems.append(f"{AUDIT_FILE}: another policy than in {MANIFEST_FILE}")
+    keys = {"generator": "generator", "synthetic": "synthetic_cohort", "policy": "policy_sha256"}
+    bound_to = {key: manifest.get(named) for key, named in keys.items()}
+    if not all(HEX_DIGEST.fullmatch(str(digest)) for digest in bound_to.values()):
+        problems.append(f"{MANIFEST_FILE}: does not say which generator, cohort and policy were audited")
+    elif audit.get("bound_to") != bound_to:
+        problems.append(f"{AUDIT_FILE}: bound to another generator, cohort or policy than {MANIFEST_FILE}")
     return audit
 
 
