@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,51 +113,85 @@ def test_several_scans_of_one_person_are_one_unit(cohort: Cohort) -> None:
     assert group_by_person((first, third, again)) == [[0, 2], [1]]
 
 
-@pytest.fixture
-def unaugmented(plan: TrainingPlan) -> TrainingPlan:
-    section = plan.config.model_copy(update={"augmentation": ()})
-    return TrainingPlan(plan.cases, plan.scheme, plan.modalities, section, plan.compute, 1, public=plan.public)
+@pytest.fixture(params=["as shipped", "none"])
+def augmented(plan: TrainingPlan, request: pytest.FixtureRequest) -> TrainingPlan:
+    """Return the plan with the augmentation that a config has unless it says otherwise, and with none."""
+    if request.param == "as shipped":
+        assert set(plan.config.augmentation) == {"colour", "translation", "cutout", "flip"}
+        return plan
+    return replace(plan, config=plan.config.model_copy(update={"augmentation": ()}))
 
 
-def summed_gradient(
-    plan: TrainingPlan, patients: list[int], monkeypatch: pytest.MonkeyPatch, gain: float = 1.0
-) -> NDArray[np.float64]:
-    """Return the sum of clipped gradients, before noise, of a first step that draws these patients."""
+@dataclass(frozen=True)
+class Turn:
+    """What a first step of the discriminator made: the sum of clipped gradients, before noise, and each gradient."""
+
+    summed: NDArray[np.float64]
+    of_patients: dict[int, NDArray[np.float64]]
+    of_generated: NDArray[np.float64]
+
+
+def play_turn(plan: TrainingPlan, patients: list[int], monkeypatch: pytest.MonkeyPatch, gain: float = 3.0) -> Turn:
+    """Play a first step that draws these patients.
+
+    With a discriminator three times as strong its gradients are far beyond the norm, so that clipping must act.
+    """
     game = PrivateGame(plan, KEY)
     with torch.no_grad():
         for parameter in game.discriminator.parameters():
             parameter.mul_(gain)
     monkeypatch.setattr(private, "draw_patients", lambda n, rate, stream: np.array(patients, np.int64))
     game._play_discriminator(0)
-    summed = [parameter.summed_grad for parameter in game._private_optimizer.params]
-    return torch.cat([one.flatten() for one in summed]).double().numpy()
+    optimizer = game._private_optimizer
+    single = torch.cat([one.flatten(1) for one in optimizer.grad_samples], dim=1).double().numpy()
+    summed = torch.cat([one.summed_grad.flatten() for one in optimizer.params]).double().numpy()
+    n = len(patients)
+    return Turn(summed, dict(zip(patients, single[:n], strict=True)), single[n:])
 
 
-def test_one_patient_more_moves_the_gradient_by_the_clipping_norm_at_most(
-    unaugmented: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+def assert_same_gradients(found: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
+    """Hold gradients against each other, but for rounding, which may depend on the size of the batch."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+DRAWN = [0, 2, 3, 5]
+
+
+@pytest.mark.parametrize("patient", [0, 3, 5], ids=["first", "middle", "last"])
+def test_one_patient_moves_the_sum_by_the_clipping_norm_at_most_and_nobody_elses_gradient(
+    augmented: TrainingPlan, patient: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a discriminator three times as strong its gradients are far beyond the norm, so that clipping must act."""
-    few = summed_gradient(unaugmented, [0, 1], monkeypatch, gain=3.0)
-    more = summed_gradient(unaugmented, [0, 1, 2], monkeypatch, gain=3.0)
-    moved = float(np.linalg.norm(more - few))
-    assert moved <= 1.0 + 1e-4
-    assert moved > 0.9
-    nobody = summed_gradient(unaugmented, [], monkeypatch, gain=3.0)
-    assert np.linalg.norm(few - nobody) <= 2.0 + 1e-4
+    """Whoever is left out, as shipped and without augmentation: nothing of the others may be drawn by position.
+
+    Where augmentation was, the sum moved by 2.6 norms.
+    """
+    rest = [other for other in DRAWN if other != patient]
+    more, fewer = (play_turn(augmented, drawn, monkeypatch) for drawn in (DRAWN, rest))
+    assert 0.9 < np.linalg.norm(more.summed - fewer.summed) <= 1.0 + 1e-4
+    for other in rest:
+        assert_same_gradients(fewer.of_patients[other], more.of_patients[other])
+    assert_same_gradients(fewer.of_generated, more.of_generated)
+
+
+def test_where_nobody_is_drawn_the_generated_samples_are_as_beside_patients(
+    augmented: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, nobody = (play_turn(augmented, drawn, monkeypatch) for drawn in ([0, 1], []))
+    assert np.linalg.norm(few.summed - nobody.summed) <= 2.0 + 1e-4
+    assert_same_gradients(nobody.of_generated, few.of_generated)
 
 
 def test_two_scans_of_one_person_move_it_no_further_than_one(
-    unaugmented: TrainingPlan, monkeypatch: pytest.MonkeyPatch
+    augmented: TrainingPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a person with all six scans one is drawn at a step: drawn or not, the gradient moves by the norm at most."""
     cases = tuple(
         replace(case, attributes={**case.attributes, "person": "one" if number else "other"})
-        for number, case in enumerate(unaugmented.cases)
+        for number, case in enumerate(augmented.cases)
     )
-    plan = replace(unaugmented, cases=cases, n_accounted=6)
+    plan = replace(augmented, cases=cases, n_accounted=6)
     assert plan.n_members == 2
-    few = summed_gradient(plan, [0], monkeypatch, gain=3.0)
-    more = summed_gradient(plan, [0, 1], monkeypatch, gain=3.0)
+    few, more = (play_turn(plan, drawn, monkeypatch).summed for drawn in ([0], [0, 1]))
     assert 0.9 < np.linalg.norm(more - few) <= 1.0 + 1e-4
 
 
