@@ -28,8 +28,8 @@ class DiffAugment:
         Some of ``colour``, ``translation``, ``cutout`` (``flip`` is the sampler's).
     spatial : sequence of int
     draws : sequence of (int, torch.Generator)
-        Streams, on the CPU, each with the number of samples it draws for, in the order of the batch. What a stream draws
-        does not depend on the others: who needs samples apart from each other gives each a stream of its own.
+        Streams, on the CPU, each with the number of samples it draws for, in the order of the batch. Who needs samples
+        apart from each other gives each a stream of its own.
     device : torch.device
     """
 
