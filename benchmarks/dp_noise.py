@@ -40,7 +40,10 @@ def audit(
     members = tuple(case for case, inside in zip(persons, is_in, strict=True) if inside)
     with_section = config.model_copy(update={"train": section})
     labels = public_labels(with_section, CPU, cohort, seed, folder / "labels.npy")
-    plan = TrainingPlan(members, cohort.scheme, cohort.modalities, section, CPU, seed, public=labels)
+    # Accounted for as many as coins put in on average: their true number is what is guessed.
+    plan = TrainingPlan(
+        members, cohort.scheme, cohort.modalities, section, CPU, seed, public=labels, n_accounted=len(persons) // 2
+    )
     game = PrivateGame(plan, derive_seed(seed, "key"))
     if not noisy:
         game._private_optimizer.noise_multiplier = 0.0
@@ -71,9 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     config, cohort = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
     privacy = PrivacySection(epsilon=arguments.epsilon, patients_per_step=8, discriminator_steps=4, label_maps=32)
-    section = config.train.model_copy(
-        update={"steps": arguments.steps, "privacy": privacy, "style": "random", "augmentation": ()}
-    )
+    # With the run's own augmentation: one drawn by place in the batch would let a patient change other gradients.
+    section = config.train.model_copy(update={"steps": arguments.steps, "privacy": privacy, "style": "random"})
     rows = []
     for seed in range(arguments.seeds):
         for noisy in (False, True):

@@ -155,7 +155,8 @@ def epsilon_lower_bound(member: Scores, nonmember: Scores, alpha: float, delta: 
 
     Threshold and sign are fixed beforehand, without knowing who is a member: as many of all the scores are called
     members as there are members, the highest. Both forms of the bound rest on the same two one-sided Clopper-Pearson
-    bounds, each at half the level; a turned sign, seen and then used, would be a second test.
+    bounds, each at half the level; a turned sign, seen and then used, would be a second test. They take persons for
+    independent, as those of one training are not quite: indicative, where :func:`one_run_epsilon` of coins is valid.
 
     Returns
     -------

@@ -12,7 +12,7 @@ SHAPES = [(16, 24), (8, 16, 12)]
 
 
 def make(policies: tuple[str, ...], n: int, spatial: tuple[int, ...], seed: int = 0) -> DiffAugment:
-    return DiffAugment(policies, n, spatial, torch.Generator().manual_seed(seed), CPU)
+    return DiffAugment(policies, spatial, [(n, torch.Generator().manual_seed(seed))], CPU)
 
 
 def scan_and_condition(n: int, spatial: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -49,6 +49,27 @@ def test_one_draw_changes_two_sets_alike_and_another_draw_differs(spatial: tuple
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
     assert not torch.equal(make(POLICIES, 4, spatial, seed=1)(scan, condition)[0], first[0])
+
+
+@pytest.mark.parametrize("spatial", SHAPES)
+def test_a_sample_with_a_stream_of_its_own_is_changed_alike_whoever_else_is_there(spatial: tuple[int, ...]) -> None:
+    scan, condition = scan_and_condition(5, spatial)
+
+    def changed(places: list[int]) -> tuple[Tensor, Tensor]:
+        """Augment these of the first three, each by its own stream, and the last two by one."""
+        draws = [(1, torch.Generator().manual_seed(place)) for place in places]
+        draws.append((2, torch.Generator().manual_seed(9)))
+        whole = [*places, 3, 4]
+        return DiffAugment(POLICIES, spatial, draws, CPU)(scan[whole], condition[whole])
+
+    everybody = changed([0, 1, 2])
+    for left_out in range(3):
+        rest = [place for place in range(3) if place != left_out]
+        for found, expected in zip(changed(rest), everybody, strict=True):
+            assert torch.equal(found, expected[[*rest, 3, 4]])
+    # Of two streams two draws; and one stream draws for two what it draws for a batch of two.
+    assert not torch.equal(changed([0, 0])[0][0], everybody[0][1])
+    assert torch.equal(make(POLICIES, 2, spatial, seed=9)(scan[3:], condition[3:])[0], everybody[0][3:])
 
 
 @pytest.mark.parametrize("spatial", SHAPES)

@@ -64,11 +64,6 @@ class CanaryFinding:
     epsilon_resolvable: float
     delta: float
 
-    def bound(self, alpha: float, n_correct: int | None = None) -> float:
-        """Return the lower bound of epsilon at another level, or of another number of right guesses."""
-        right = self.n_correct if n_correct is None else n_correct
-        return one_run_epsilon(self.n_canaries, self.n_guesses, right, alpha, self.delta)
-
     def as_json(self) -> dict[str, Any]:
         """Return the finding for ``audit.json``."""
         return asdict(self)

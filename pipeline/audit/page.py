@@ -77,7 +77,7 @@ def _attacks(audit: Mapping[str, Any], folder: Path) -> str:
         "AUC (.5: knows nothing)",
         "members / others",
         "members found at false alarms of",
-        "epsilon shown, of the most that could be",
+        "epsilon shown (indicative), of the most that could be",
     )
     return (
         "<h3>What was attacked, and how</h3><p>Each attack gives a person a score; members of the training cohort are "

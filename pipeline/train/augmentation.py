@@ -26,31 +26,27 @@ class DiffAugment:
     ----------
     policies : sequence of str
         Some of ``colour``, ``translation``, ``cutout`` (``flip`` is the sampler's).
-    batch_size : int
     spatial : sequence of int
-    stream : torch.Generator
-        On the CPU.
+    draws : sequence of (int, torch.Generator)
+        Streams, on the CPU, each with the number of samples it draws for, in the order of the batch. Who needs samples
+        apart from each other gives each a stream of its own.
     device : torch.device
     """
 
     def __init__(
         self,
         policies: Sequence[str],
-        batch_size: int,
         spatial: Sequence[int],
-        stream: torch.Generator,
+        draws: Sequence[tuple[int, torch.Generator]],
         device: torch.device,
     ) -> None:
-        self._device = device
+        parts = [_draw(n, spatial, stream) for n, stream in draws]
+        colours, shifts, centres = (torch.cat(column) for column in zip(*parts, strict=True))
         ones = [1] * len(spatial)
-        uniform = torch.rand(batch_size, 2, generator=stream)
-        self._brightness = ((uniform[:, 0] - 0.5) * 2 * COLOUR_SHIFT).reshape(-1, 1, *ones).to(device)
-        self._contrast = (1 + (uniform[:, 1] - 0.5) * 2 * COLOUR_SHIFT).reshape(-1, 1, *ones).to(device)
+        self._brightness = ((colours[:, 0] - 0.5) * 2 * COLOUR_SHIFT).reshape(-1, 1, *ones).to(device)
+        self._contrast = (1 + (colours[:, 1] - 0.5) * 2 * COLOUR_SHIFT).reshape(-1, 1, *ones).to(device)
         self._colour = "colour" in policies
-        limits = [max(1, round(n * TRANSLATION_SHARE)) for n in spatial]
-        shifts = [torch.randint(-m, m + 1, (batch_size,), generator=stream) for m in limits]
-        self._shifts = torch.stack(shifts, dim=1) if "translation" in policies else None
-        centres = torch.rand(batch_size, len(spatial), generator=stream)
+        self._shifts = shifts if "translation" in policies else None
         self._keep = _cutout_mask(centres, spatial).to(device) if "cutout" in policies else None
 
     def __call__(self, scan: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,6 +63,14 @@ class DiffAugment:
             scan = (scan + 1.0) * self._keep - 1.0
             condition = condition * self._keep
         return scan, condition
+
+
+def _draw(n: int, spatial: Sequence[int], stream: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw colour (n, 2), shifts (n, axes) in voxels, and centres of boxes (n, axes), as shares, of n samples."""
+    colours = torch.rand(n, 2, generator=stream)
+    limits = [max(1, round(size * TRANSLATION_SHARE)) for size in spatial]
+    shifts = torch.stack([torch.randint(-m, m + 1, (n,), generator=stream) for m in limits], dim=1)
+    return colours, shifts, torch.rand(n, len(spatial), generator=stream)
 
 
 def _cutout_mask(centres: Tensor, spatial: Sequence[int]) -> Tensor:

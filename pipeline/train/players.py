@@ -140,7 +140,7 @@ class OrdinaryGame(Players):
             measured = math.sqrt(1 - BLUR) * batch.style.to(fabric.device) + math.sqrt(BLUR) * style[:, :n_entries]
             style = torch.cat([measured, style[:, n_entries:]], dim=1)
         augment_stream = torch_stream(plan.seed, "augment", step)
-        augment = DiffAugment(plan.config.augmentation, len(real), spatial, augment_stream, fabric.device)
+        augment = DiffAugment(plan.config.augmentation, spatial, [(len(real), augment_stream)], fabric.device)
 
         # Nobody is shown a modality that the person lacks: neither of the real scan nor of the generated one.
         has = batch.present.to(fabric.device).reshape(*batch.present.shape, *[1] * len(spatial))

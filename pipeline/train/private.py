@@ -2,13 +2,19 @@
 
 The unit is the patient. At each step of the discriminator every patient is drawn with the same probability (Poisson),
 and one who is drawn contributes one slice or patch, whose gradient is clipped before noise is added. The number of
-generated samples beside them is fixed, so that a patient's scans, there or not, change one clipped gradient and nothing
-else. The number of patients is public: the promise compares cohorts in which the scans of one patient are, or are
-blank. The generator sees label maps of nobody and the discriminator's answer: what it learns is post-processing.
+generated samples beside them is fixed, and nothing is drawn by a sample's place in the batch, so that a patient's
+scans, there or not, change one clipped gradient and nothing else. The number of patients is public: the promise
+compares cohorts in which the scans of one patient are, or are blank. The generator sees label maps of nobody and the
+discriminator's answer: what it learns is post-processing.
+
+Two things must be secret: the noise, and who is drawn. Slices, augmentations and generated samples need not be, so that
+32 bits of a seed are enough for them, but none may depend on who else is drawn: each patient has streams of his own.
 
 Noise and the choice of patients come from a key that is made on the spot and stays among the checkpoints: whoever knew
-it could subtract the noise, so a seed in a config would be no privacy. PyTorch's generator is not used, since it keeps
-32 bits of a seed. The noise is that of floating point; the attack on it of Mironov 2012 is not guarded against.
+it could subtract the noise, so a seed in a config would be no privacy. PyTorch's generator is not used for them, since
+it keeps 32 bits of a seed. Arithmetic is that of floating point, and two of its gaps are not guarded against: the noise
+is not quite normal (Mironov 2012), and the size of a batch may change the rounding of each gradient in it (on a CPU it
+did not where measured; on a GPU the algorithm is chosen by it).
 
 References
 ----------
@@ -235,25 +241,27 @@ class PrivateGame(Players):
     def _play_discriminator(self, turn: int) -> float:
         """Do one step on the patients drawn, if any, and on as many generated samples as are drawn on average."""
         plan, device = self.plan, self.fabric.device
+        n_generated = self._privacy.patients_per_step
         with torch.no_grad():
-            scan, classes = self._generate(self._privacy.patients_per_step, "turn", turn)
+            scan, classes = self._generate(n_generated, "turn", turn)
         coins = secret_stream(self._key, "patients", turn)
-        drawn = draw_patients(len(self._scans), self._guarantee.sample_rate, coins)
+        drawn = [int(person) for person in draw_patients(len(self._scans), self._guarantee.sample_rate, coins)]
         n_real = len(drawn)
         if n_real:
             # Each patient's slice is chosen by a stream of his own, whoever else is drawn.
-            own = [secret_stream(self._key, "slice", turn, int(person)) for person in drawn]
+            own = [secret_stream(self._key, "slice", turn, person) for person in drawn]
             cases = [int(one.choice(self._scans[person])) for one, person in zip(own, drawn, strict=True)]
             condition, real = self.to_device(self._real.draw_from(cases, own))
             scan = torch.cat([real, scan])
             classes = torch.cat([self.generator.centre_classes(condition), classes])
-        spatial = tuple(scan.shape[2:])
-        augment_stream = torch_stream(plan.seed, "augment", "turn", turn)
-        augment = DiffAugment(plan.config.augmentation, len(scan), spatial, augment_stream, device)
+        # So is its augmentation, and that of the generated samples, who stand behind as many patients as are drawn.
+        draws = [(1, torch_stream(self._key, "augment", turn, person)) for person in drawn]
+        draws.append((n_generated, torch_stream(plan.seed, "augment", "turn", turn)))
+        augment = DiffAugment(plan.config.augmentation, tuple(scan.shape[2:]), draws, device)
         scan, classes = augment(scan, classes)
         is_real = torch.arange(len(scan), device=device) < n_real
         self._private_optimizer.zero_grad(set_to_none=True)
-        # On a GPU in full precision, and so that no sample's gradient depends on who else is in the batch.
+        # On a GPU in full precision, and by no algorithm that was chosen for the size of the batch by its speed.
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with exact, warnings.catch_warnings():
             loss = hinge_by_sample(self._judge(scan, classes), is_real).sum()
@@ -271,7 +279,7 @@ class PrivateGame(Players):
         scan, classes = self._generate(self.plan.config.batch_size, "step", step)
         stream = torch_stream(self.plan.seed, "augment", step)
         augment = DiffAugment(
-            self.plan.config.augmentation, len(scan), tuple(scan.shape[2:]), stream, self.fabric.device
+            self.plan.config.augmentation, tuple(scan.shape[2:]), [(len(scan), stream)], self.fabric.device
         )
         even = torch.ones_like(classes[:, :1])
         loss = generator_hinge(self.discriminator(*augment(scan, classes)), WEIGHTS, even)
