@@ -206,8 +206,8 @@ def _controls(audit: Mapping[str, Any]) -> str:
     idle = f" {n_idle} of them could not have misbehaved with so few persons: they vouch for nothing." if n_idle else ""
     n_behaved = sum(control["behaved"] for control in controls)
     return (
-        f"<h3>Would the audit have seen a leak?</h3><p>{n_behaved} of {len(controls)} controls behaved. Leaks made on purpose must "
-        f"be found; where nothing can be, nothing must be.{idle}</p>"
+        f"<h3>Would the audit have seen a leak?</h3><p>{n_behaved} of {len(controls)} controls behaved. Leaks made on "
+        f"purpose must be found; where nothing can be, nothing must be.{idle}</p>"
         + "".join(f"<details><summary>{title}</summary>{table}</details>" for title, table in tables.items())
     )
 
