@@ -1,5 +1,6 @@
 """The controls: each behaves where it should, and tells of an attack that is blind."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conftest import rng
 from numpy.typing import NDArray
 
 from pipeline.audit import paired, planting
+from pipeline.audit.attacks.likelihood_ratio import likelihood_ratio
 from pipeline.audit.attacks.reconstruction import reconstruction, reconstruction_errors
 from pipeline.audit.attacks.registry import ATTACKS
 from pipeline.audit.controls import Control, Dealt, Planted, judge_dealt, judge_planted_references, judge_sides
@@ -17,7 +19,7 @@ from pipeline.audit.copies import view_copy
 from pipeline.audit.dealing import deal_again
 from pipeline.audit.planting import MUST_SEE_COPIES, MemorisingGenerator, n_planted, plant_copies, plant_everyone
 from pipeline.audit.policy import load_policy
-from pipeline.audit.targets import Release
+from pipeline.audit.targets import Reference, Release, Shadows, Targets
 from pipeline.audit.views import LEVELS, view_targets
 from pipeline.cohort import Cohort, open_cohort
 from pipeline.generate.sampling import render_volume
@@ -83,6 +85,27 @@ def test_an_attack_that_knows_the_dealt_membership_and_intervals_too_short_are_s
     assert [control.behaved for control in judge_dealt(dealt(100, peeks=1.0), POLICY)] == [False, True]
     monkeypatch.setattr(paired, "clustered_variance", lambda influence, covers: (1e-4, 30.0))
     assert not any(control.behaved for control in judge_dealt(dealt(100), POLICY))
+
+
+def test_shadows_that_tell_who_is_in_are_seen() -> None:
+    """The complement of the release under attack among its shadows: whoever is in was out of most of them."""
+    name, found = "likelihood-ratio", []
+    for table in deal_again(IS_MEMBER, 4, 40, 1):
+        scores = rng(7).normal(size=(4, 40))
+        honest, leaking = [], []
+        for number in range(4):
+            for kept, rows in (
+                ([i for i in range(4) if i // 2 != number // 2], honest),
+                ([i for i in range(4) if i != number], leaking),
+            ):
+                shadows = Shadows({"s": scores[kept]}, {}, table[kept])
+                release = replace(Release({}, lambda asked: np.zeros(len(asked))), known={"s": scores[number]})
+                others = Targets((), {})
+                reference = Reference(others, lambda asked: np.zeros(len(asked)), 1, shadows)
+                rows.append(likelihood_ratio(others, release, reference, "s"))
+        found.append((Dealt(table, {name: np.array(honest)}), Dealt(table, {name: np.array(leaking)})))
+    for number, behaved in ((0, True), (1, False)):
+        assert judge_dealt([pair[number] for pair in found], POLICY)[0].behaved is behaved
 
 
 def test_references_that_tell_everything_must_be_seen_by_their_own_membership() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.audit.attacks.registry import BY_NAME
-from pipeline.audit.conclusions import Conclusions, conclude
+from pipeline.audit.conclusions import Conclusions, conclude, persons_to_pass
 from pipeline.audit.policy import load_policy
 from pipeline.audit.simulation import ToyAudit, World
 from pipeline.config import AuditSection
@@ -69,6 +69,17 @@ def test_a_target_that_leaks_where_its_references_do_not_never_passes() -> None:
         section = SECTION.model_copy(update={"n_references": 16})
         verdict = conclude(replace(evidence, target=leaking), POLICY, section, seed).verdicts["dataset"]
         assert verdict.verdict in ("fail", "unresolved")
+
+
+@pytest.mark.parametrize(("n_persons", "n_references"), [(24, 2), (50, 16), (100, 10)])
+def test_persons_said_to_be_needed_are_about_those_of_the_campaign(n_persons: int, n_references: int) -> None:
+    """With 16 references half of the audits of 50 persons pass, with 10 of 100 (benchmarks/results/audit.jsonl)."""
+    needed = []
+    for seed in range(6):
+        conclusions = ToyAudit(World(n_persons, n_synthetic=30), n_references, seed).conclude(POLICY, SECTION)
+        needed.append(persons_to_pass(conclusions.paired, max(10, n_references), POLICY))
+    expected = 50 if n_references == 16 else 80
+    assert 0.6 * expected < np.median(needed) < 1.7 * expected
 
 
 def test_an_audit_with_a_blind_attack_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,34 +214,39 @@ def power_json(
     smallest = smallest_auc_above(limit, n_members, n_nonmembers, level, numpy_stream(seed, "power"))
     enough = min(n_members, n_nonmembers) >= policy.min_patients_a_side.value
     seen = f"from an AUC of {smallest:.2f} on" if smallest and enough else "at no AUC: there are too few persons"
-    to_pass = persons_to_pass(paired, policy)
+    n_references = max([policy.min_references_to_pass.value, *(figure.n_references for figure in paired)])
+    to_pass = persons_to_pass(paired, n_references, policy)
     rates = ", ".join(str(patients_to_certify(fpr)) for fpr in FPR_LEVELS)
     sentence = (
         f"With {n_members} members and {n_nonmembers} others an attack on the release makes the audit fail with 80% "
-        f"probability {seen}. If nothing leaks, about {to_pass} persons with as many references, and "
-        f"{policy.min_references_to_pass.value} at least, would bring all paired intervals within the limits in one "
-        f"of two audits; false-positive rates of 10%, 1% and 0.1% take {rates} non-members."
+        f"probability {seen}. If nothing leaks, about {to_pass} persons with {n_references} references would bring all "
+        "paired intervals within the limits in one of two audits; false-positive rates of 10%, 1% and 0.1% take "
+        f"{rates} non-members."
     )
     return {
         "power": {"smallest_auc": smallest if enough else None, "probability": 0.8, "sentence": sentence},
         "patients_needed": {
             "paired_within_limits": to_pass,
+            "with_references": n_references,
             **{f"fpr_{fpr:g}": patients_to_certify(fpr) for fpr in FPR_LEVELS},
         },
     }
 
 
-def persons_to_pass(paired: Sequence[PairedFigure], policy: Policy) -> int:
-    """Return about how many persons, with as many references, bring all paired intervals within their limits.
+def persons_to_pass(paired: Sequence[PairedFigure], n_references: int, policy: Policy) -> int:
+    """Return about how many persons bring all paired intervals within their limits with so many references.
 
     In one of two audits, if nothing leaks: a figure's interval must fit though the figure itself is off .5 by chance,
     and all figures at once (taken to be apart from each other, so rather too many). The standard error falls with the
-    root of the number of persons.
+    roots of the numbers of persons and of references.
     """
-    needed = policy.min_patients_a_side.value
     quantile = float(stats.norm.ppf((1 + 0.5 ** (1 / max(len(paired), 1))) / 2))
-    for figure in paired:
-        estimate, room = figure.estimate, policy.limit(figure.attack) - 0.5
-        reach = float(stats.t.ppf(1 - policy.alpha.value / 2, estimate.n_free)) + quantile
-        needed = max(needed, int(np.ceil(figure.n_patients * (reach * estimate.standard_error / room) ** 2)))
-    return needed
+    reach = float(stats.norm.ppf(1 - policy.alpha.value / 2)) + quantile
+    # Standard errors are estimates, and the largest of many is too large: their mean square it is.
+    ratios = [
+        figure.n_patients
+        * (figure.n_references / n_references)
+        * (reach * figure.estimate.standard_error / (policy.limit(figure.attack) - 0.5)) ** 2
+        for figure in paired
+    ]
+    return max(policy.min_patients_a_side.value, int(np.ceil(np.mean(ratios))) if ratios else 0)

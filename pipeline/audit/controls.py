@@ -15,6 +15,9 @@ from pipeline.audit.targets import Scores
 from pipeline.seeds import numpy_stream
 from pipeline.statistics import auc, holm, permutation_p, smallest_permutation_p
 
+# How far off .5 the mean of an attack with shadows may lie where nothing is to be found. With the complement of the
+# release under attack among the shadows it was .25.
+MAX_DRIFT = 0.1
 # Attacks whose paired figure must show a release that tells everything. The others look for what many synthetic scans
 # have in common, and may be blind to it: what each sees is reported.
 MUST_SEE_EVERYTHING = (
@@ -96,30 +99,45 @@ class Dealt:
 
 
 def judge_dealt(dealt: Sequence[Dealt], policy: Policy) -> list[Control]:
-    """Judge what paired figures say where membership was dealt out anew; Holm over attacks.
+    """Judge what paired figures say where membership was dealt out anew.
 
-    Intervals must hold .5 about as often as they promise, whatever the scores are like: intervals that are too short,
-    or an attack whose way of calibrating tells who is in, are seen.
+    Intervals must hold .5 about as often as they promise, whatever the scores are like (Holm over attacks): intervals
+    that are too short are seen. Attacks with shadows learn from a membership dealt out with the one they are asked
+    about: a way of learning that tells who is in draws their figure off .5, on average over the deals. (Their intervals
+    are no control where something leaks: the false shadows then agree by chance with the true ones, or not.)
     """
     alpha, level = policy.alpha.value, policy.control_alpha.value
-    rows = []
-    for name in dealt[0].scores if dealt else ():
-        found = [paired_figure(name, one.scores[name], one.is_in, alpha).estimate for one in dealt]
-        n_missed = sum(not one.ci[0] <= 0.5 <= one.ci[1] for one in found)
-        # Twice what is promised: the intervals of one set of scores are not apart from each other.
-        p = float(stats.binom.sf(n_missed - 1, len(found), 2 * alpha))
-        rows.append((name, float(np.mean([one.value for one in found])), n_missed, len(found), p))
-    adjusted = holm([p for *_, p in rows])
-    return [
+    found = {
+        name: [paired_figure(name, one.scores[name], one.is_in, alpha).estimate for one in dealt]
+        for name in (dealt[0].scores if dealt else ())
+    }
+    means = {name: float(np.mean([one.value for one in estimates])) for name, estimates in found.items()}
+    n_missed = {name: sum(not e.ci[0] <= 0.5 <= e.ci[1] for e in estimates) for name, estimates in found.items()}
+    plain = [name for name in found if not BY_NAME[name].needs_shadows]
+    # Twice what is promised: the intervals of one set of scores are not apart from each other.
+    p_values = holm([float(stats.binom.sf(n_missed[name] - 1, len(dealt), 2 * alpha)) for name in plain])
+    by_intervals = [
         Control(
             f"dealt-{name}",
             f"{BY_NAME[name].title}, membership of the references dealt out at random",
-            f"at most {2 * alpha:.0%} of intervals leave out .5 (p of at least {level:g}, Holm over {len(rows)})",
-            f"mean AUC {mean:.2f}, {n_missed} of {n} intervals leave out .5, p = {p:.3g}",
+            f"at most {2 * alpha:.0%} of intervals leave out .5 (p of at least {level:g}, Holm over {len(plain)})",
+            f"mean AUC {means[name]:.2f}, {n_missed[name]} of {len(dealt)} intervals leave out .5, p = {p:.3g}",
             p >= level,
         )
-        for (name, mean, n_missed, n, _), p in zip(rows, adjusted, strict=True)
+        for name, p in zip(plain, p_values, strict=True)
     ]
+    by_means = [
+        Control(
+            f"dealt-{name}",
+            f"{BY_NAME[name].title}, membership of the references and of its shadows dealt out at random",
+            f"mean AUC of {0.5 - MAX_DRIFT:.2f} to {0.5 + MAX_DRIFT:.2f}",
+            f"mean AUC {mean:.2f} over {len(dealt)} deals",
+            abs(mean - 0.5) <= MAX_DRIFT,
+        )
+        for name, mean in means.items()
+        if name not in plain
+    ]
+    return [*by_intervals, *by_means]
 
 
 def judge_sides(
@@ -168,12 +186,14 @@ def judge_planted_references(
     controls : list of Control
         Of attacks that must see it.
     sensitivity : dict
-        By attack: AUC, its interval, and whether it lies above the limit.
+        By attack: AUC, its interval, and whether that lies beyond the limits, on either side.
     """
     controls, sensitivity = [], {}
     for name, scores in planted.items():
         estimate, limit = paired_figure(name, scores, is_in, policy.alpha.value).estimate, policy.limit(name)
-        sees = estimate.ci[0] > limit
+        is_above = estimate.ci[0] > limit
+        # An attacker may turn the sign.
+        sees = is_above or estimate.ci[1] < 1 - limit
         sensitivity[name] = {"auc": estimate.value, "auc_ci": list(estimate.ci), "sees": sees}
         if name in MUST_SEE_EVERYTHING:
             controls.append(
@@ -182,7 +202,7 @@ def judge_planted_references(
                     f"references made to tell everything of their members, paired figure of '{BY_NAME[name].title}'",
                     f"an interval above {limit:.2f}",
                     f"AUC {estimate.value:.2f} ({estimate.ci[0]:.2f} to {estimate.ci[1]:.2f})",
-                    sees,
+                    is_above,
                 )
             )
     return controls, sensitivity
