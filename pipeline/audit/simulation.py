@@ -21,7 +21,8 @@ from pipeline.audit.attacks.registry import (
 )
 from pipeline.audit.conclusions import Conclusions, Evidence, conclude
 from pipeline.audit.controls import PLANTED_SHARES, Planted, n_planted, plant_copies
-from pipeline.audit.copies import CopyFinding
+from pipeline.audit.copies import nothing_copied
+from pipeline.audit.gallery import COPY_LEVELS
 from pipeline.audit.policy import Policy
 from pipeline.audit.references import balanced_halves
 from pipeline.audit.targets import Reference, Release, Scores, Targets, Vectors
@@ -101,7 +102,7 @@ class ToyAudit:
             attack_references(self.targets, self.reference, shadows),
             self.is_in,
             [*self._planted_copies(target), self._planted_memory(found["reconstruction"])],
-            {level: CopyFinding(0, 1.0, 1.0, 0.0, 1.0) for level in ("scan", "tumor", "labels")},
+            dict.fromkeys(COPY_LEVELS, nothing_copied(self.world.n_persons)),
         )
 
     def conclude(self, policy: Policy, section: AuditSection) -> Conclusions:

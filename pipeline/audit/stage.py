@@ -84,7 +84,7 @@ def run(context: StageContext) -> dict[str, Any]:
     _write_persons(context, evidence, asked, alpha)
     save_roc(evidence, conclusions.positive, alpha, context.out / "figures" / "roc.png")
     pairs = context.out / "figures" / "nearest_pairs.png"
-    save_pairs(asked, release, synthetic, setting.modalities, evidence.copies["scan"].threshold, pairs)
+    save_pairs(asked, evidence.copies["scan"], synthetic, setting.modalities, pairs)
     _record(context, content)
     return _summary(conclusions, content["verdict"])
 
@@ -163,7 +163,7 @@ def _content(
             "negative": [control.as_json() for control in conclusions.negative],
             "positive": [control.as_json() for control in conclusions.positive],
         },
-        "copies": copies_json(evidence.copies),
+        "copies": copies_json(evidence.copies, policy.alpha.value),
         **power_json(conclusions.paired, evidence.is_member, policy, seed),
         "subgroups": subgroup_exposure(asked.persons, evidence, policy.alpha.value),
     }
