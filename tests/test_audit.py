@@ -123,6 +123,10 @@ def test_audit_json_has_every_key_of_the_contract_and_no_nan(
         assert {"name", "expected", "observed", "behaved"} <= set(control)
     assert {"n_near_duplicates", "excess_p", "recall", "false_alarms"} <= set(content["copies"])
     assert set(content["copies"]["levels"]) == {"scan", "tumor", "labels"}
+    for found in content["copies"]["levels"].values():
+        assert (found["n_persons"], found["n_copies"] <= found["n_near_duplicates"]) == (11, True)
+        assert found["recall_ci"][0] <= found["recall"] <= found["recall_ci"][1]
+        assert sum(one["n"] for one in found["by_transformation"].values()) == 11
     assert {row["group"] for row in content["subgroups"]} == {
         f"{size} third of tumours" for size in ("smallest", "middle", "largest")
     }

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.audit.controls import Control
-from pipeline.audit.copies import CopyFinding
+from pipeline.audit.copies import CopyFinding, nothing_copied
 from pipeline.audit.exposure import Exposure
 from pipeline.audit.paired import PairedFigure
 from pipeline.audit.policy import DEFAULT_FILE, Policy, load_policy
@@ -18,7 +18,7 @@ from pipeline.statistics import Estimate
 
 POLICY = load_policy("default")
 LEVELS = ("scan", "tumor", "labels")
-CLEAN_COPIES = CopyFinding(0, 1.0, 1.0, 0.0, 0.9)
+CLEAN_COPIES = nothing_copied(100)
 DATASET, MODEL = "nearest-neighbour", "reconstruction"
 WELL = Control("c", "control", "x", "x", behaved=True)
 ILL = Control("c", "control", "AUC of at least .8", "AUC .5", behaved=False)
@@ -73,6 +73,16 @@ def all_levels(found: CopyFinding) -> dict[str, CopyFinding]:
         # Too few persons for the figure to gate anything.
         (attack_figure(0.95, n=11), paired(0.51), WELL, CLEAN_COPIES, "pass", "whole intervals"),
         (attack_figure(0.52), paired(0.51), WELL, replace(CLEAN_COPIES, excess_p=0.001), "fail", "near-duplicates"),
+        # One exact copy, far below any excess.
+        (
+            attack_figure(0.52),
+            paired(0.51),
+            WELL,
+            replace(CLEAN_COPIES, n_copies=1),
+            "fail",
+            "1 released cases are copies",
+        ),
+        (attack_figure(0.52), paired(0.51), WELL, replace(CLEAN_COPIES, n_near_duplicates=1), "unresolved", "near-dup"),
         # .58 + 1.96 * .02 = .619.
         (attack_figure(0.52), paired(0.58), WELL, CLEAN_COPIES, "unresolved", "0.54 to 0.62 reaches beyond"),
         (attack_figure(0.52), paired(0.42), WELL, CLEAN_COPIES, "unresolved", "0.38 to 0.46 reaches beyond"),
@@ -143,12 +153,30 @@ def test_an_attacker_may_turn_the_sign() -> None:
 
 
 def test_a_useless_search_for_copies_and_near_duplicates_stand_in_the_way_of_a_pass() -> None:
-    blind = CopyFinding(0, 1.0, 0.5, 0.0, 0.9)
+    blind = replace(CLEAN_COPIES, n_found=50)
     assert "search for copies" in " ".join(_find_copy_gaps(all_levels(blind), POLICY))
-    duplicates = CopyFinding(3, 1.0, 1.0, 0.0, 0.9)
+    duplicates = replace(CLEAN_COPIES, n_near_duplicates=3)
     assert "3 synthetic cases" in " ".join(_find_copy_gaps(all_levels(duplicates), POLICY))
     assert not _find_copy_gaps(all_levels(CLEAN_COPIES), POLICY)
     assert "no search for copies of level 'tumor'" in " ".join(_find_copy_gaps({"scan": CLEAN_COPIES}, POLICY))
+
+
+@pytest.mark.parametrize(
+    ("n_persons", "n_missed", "n_alarmed", "is_certified"),
+    [
+        # 29 persons without a fault: .9^29 = .047; of 100, eight missed and four alarms leave the bounds within.
+        (29, 0, 0, True),
+        (28, 0, 0, False),
+        (100, 8, 4, True),
+        (100, 9, 0, False),
+        (100, 0, 5, False),
+    ],
+)
+def test_a_search_is_certified_by_persons(n_persons: int, n_missed: int, n_alarmed: int, is_certified: bool) -> None:
+    found = replace(nothing_copied(n_persons), n_found=n_persons - n_missed, n_alarmed=n_alarmed)
+    gaps = _find_copy_gaps(all_levels(found), POLICY)
+    assert (not gaps) == is_certified
+    assert ("fewer than 29 persons cannot certify" in " ".join(gaps)) == (n_persons < 29)
 
 
 def test_attacks_on_the_generator_gate_a_release_of_the_generator_only() -> None:

@@ -187,15 +187,23 @@ def paired_json(figure: PairedFigure, policy: Policy) -> dict[str, Any]:
     }
 
 
-def copies_json(copies: Mapping[str, CopyFinding]) -> dict[str, Any]:
+def copies_json(copies: Mapping[str, CopyFinding], alpha: float) -> dict[str, Any]:
     """Return what audit.json says of copies: of whole scans, and under ``levels`` of each level."""
     levels = {
         level: {
             "n_near_duplicates": found.n_near_duplicates,
+            "n_copies": found.n_copies,
             "excess_p": found.excess_p,
             "recall": found.recall,
+            "recall_ci": list(found.recall_ci(alpha)),
             "false_alarms": found.false_alarms,
+            "false_alarms_ci": list(found.false_alarms_ci(alpha)),
+            "n_persons": found.n_persons,
+            "n_honest": found.n_honest_pairs,
+            "by_transformation": {kind: {"found": hits, "n": n} for kind, (hits, n) in found.by_transformation.items()},
             "threshold": found.threshold,
+            "copy_line": found.copy_line,
+            "dar_share": found.dar_share,
         }
         for level, found in copies.items()
     }

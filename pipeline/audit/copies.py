@@ -1,28 +1,36 @@
 """Copies: near-duplicates among what was released, and whether members have more of them than others.
 
-Two findings, never one, for whole scans, tumours and label maps. The threshold comes from *constructed* copies of val
-patients (shifted, turned, rescaled, noisy, mirrored) and honest pairs; recall and false alarms are measured on
-constructions and pairs that did not fix it.
+Two findings, never one, for whole scans, tumours and label maps: (a) more members than persons never seen have a
+near-duplicate; (b) released cases are near-duplicates of members. Poses are searched (:mod:`pipeline.audit.gallery`).
+The threshold lies between honest pairs, which are any two persons' scans, and copies constructed of val patients; how
+well it does is counted by person, on one copy of each person asked about and on pairs that did not fix it.
+
+References
+----------
+Dar et al. 2023, "Investigating data memorization in 3D latent diffusion models for medical image synthesis",
+doi:10.1007/978-3-031-53767-7_6 (95th percentile of train-to-nearest-validation: reported, gates nothing).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.audit.gallery import COPY_LEVELS
 from pipeline.audit.setting import Setting
-from pipeline.audit.targets import Persons, Scores, Targets, Vectors, by_person
+from pipeline.audit.targets import Scores, Vectors
 from pipeline.audit.views import view
 from pipeline.cohort import Case
 from pipeline.embedding import read_case
-from pipeline.near_duplicates import N_CONSTRUCTIONS, construct_copy, copy_threshold
-from pipeline.progress import progress
-from pipeline.seeds import numpy_stream
+from pipeline.near_duplicates import MISSED_SHARE, construct_copy
+from pipeline.statistics import clopper_pearson
 
-LEVELS = ("scan", "tumor", "labels")
-N_SUBSAMPLES = 200
+LEVELS = COPY_LEVELS
+DAR_QUANTILE = 0.95
+N_NEAREST = 4
 
 
 @dataclass(frozen=True)
@@ -32,39 +40,178 @@ class CopyFinding:
     Parameters
     ----------
     n_near_duplicates : int
-        Synthetic cases that are near-duplicates of a member.
+        Released cases that are near-duplicates of a member.
+    n_copies : int
+        Of these, those so like a member as no released case is to any person never trained on, with room to spare.
     excess_p : float
-        One-sided: members have more near-duplicates than non-members.
-    recall, false_alarms : float
-        Shares of constructed copies found, and of honest pairs called copies.
-    threshold : float
-        Correlation of views from which a pair is called a near-duplicate.
+        One-sided: more members than persons never seen have a near-duplicate.
+    n_persons : int
+        Persons that recall and false alarms are counted on; none of them fixed what they test.
+    n_found, n_alarmed : int
+        Of them: whose constructed copy was found; who was called copied where nobody copied him.
+    threshold, copy_line : float
+        Likeness from which a pair is called a near-duplicate, and from which a copy.
+    n_honest_pairs : int
+        Pairs that the threshold rests on.
+    by_transformation : mapping of str to tuple of int
+        Of the constructed copies of each kind, how many were found, and how many there were.
+    dar_share : float
+        Share of members above Dar's line; gates nothing.
+    nearest : tuple of tuple
+        Person asked about, released case and their likeness: the members to whom a case is most alike, each once.
+        Private.
     """
 
     n_near_duplicates: int
+    n_copies: int
     excess_p: float
-    recall: float
-    false_alarms: float
+    n_persons: int
+    n_found: int
+    n_alarmed: int
     threshold: float
+    copy_line: float
+    n_honest_pairs: int
+    by_transformation: Mapping[str, tuple[int, int]]
+    dar_share: float
+    nearest: tuple[tuple[int, int, float], ...] = ()
+
+    @property
+    def recall(self) -> float:
+        """Share of persons whose constructed copy was found."""
+        return self.n_found / max(self.n_persons, 1)
+
+    @property
+    def false_alarms(self) -> float:
+        """Share of persons called copied where nobody copied them."""
+        return self.n_alarmed / max(self.n_persons, 1)
+
+    def recall_ci(self, alpha: float) -> tuple[float, float]:
+        """Return the recall's exact two-sided interval by person; all is possible where there is nobody."""
+        return clopper_pearson(self.n_found, self.n_persons, alpha) if self.n_persons else (0.0, 1.0)
+
+    def false_alarms_ci(self, alpha: float) -> tuple[float, float]:
+        """Return the false alarms' exact two-sided interval by person; all is possible where there is nobody."""
+        return clopper_pearson(self.n_alarmed, self.n_persons, alpha) if self.n_persons else (0.0, 1.0)
 
 
-def view_copies(cases: Sequence[Case], setting: Setting, seed: int) -> dict[str, Vectors]:
-    """Construct copies of cases and view them: by level (cases, constructions, dimensions), float32."""
-    rows: dict[str, list[Vectors]] = {level: [] for level in LEVELS}
-    with progress("construct copies", len(cases)) as task:
-        for index, case in enumerate(cases):
-            stream = numpy_stream(seed, index)
-            copies = [view_copy(case, setting, stream) for _ in range(N_CONSTRUCTIONS)]
-            for level in LEVELS:
-                rows[level].append(np.stack([copy[level] for copy in copies]))
-            task.advance()
-    return {level: np.stack(rows[level]) for level in LEVELS}
+@dataclass(frozen=True)
+class CopySearch:
+    """What was compared. Persons are numbered: those asked about first, then val patients.
+
+    Parameters
+    ----------
+    is_member : ndarray, (persons asked about,), bool
+    owners : ndarray, (scans,), int
+        Person of each real scan.
+    held : ndarray, (held,), int
+        Persons whose scans were held against all real scans.
+    released : mapping of str to ndarray, (scans, cases), float32
+        By level, likeness of real scans to released cases.
+    real : mapping of str to ndarray, (scans, held), float32
+        By level, likeness of real scans to real scans.
+    fixing : mapping of str to ndarray, (copies,), float64
+        By level, likeness of copies of val patients to their originals.
+    testing : mapping of str to ndarray, (persons asked about,), float64
+        The same of one copy of each person asked about.
+    kinds : tuple of str
+        Of the latter.
+    """
+
+    is_member: NDArray[np.bool_]
+    owners: NDArray[np.intp]
+    held: NDArray[np.intp]
+    released: Mapping[str, NDArray[np.float32]]
+    real: Mapping[str, NDArray[np.float32]]
+    fixing: Mapping[str, Scores]
+    testing: Mapping[str, Scores]
+    kinds: tuple[str, ...]
+
+    @cached_property
+    def n_asked(self) -> int:
+        """Number of persons asked about."""
+        return len(self.is_member)
+
+
+def nothing_copied(n_persons: int) -> CopyFinding:
+    """Return the finding of a perfect search that finds nothing: for worlds in which nobody looks for copies."""
+    return CopyFinding(0, 0, 1.0, n_persons, n_persons, 0, 1.0, 1.0, 0, {}, 0.0)
+
+
+def least_persons(recall: float, alarms: float, alpha: float) -> int:
+    """Return how many persons certify a recall and false alarms, one-sided, if nothing is missed and nothing alarms."""
+    return int(np.ceil(max(np.log(alpha) / np.log(recall), np.log(alpha) / np.log1p(-alarms)) - 1e-9))
+
+
+def judge_copies(search: CopySearch, level: str) -> CopyFinding:
+    """Judge the copies of one level: pure, no file, no chance."""
+    n, copies = search.n_asked, search.fixing[level]
+    to_released = _by_person(search.released[level], search.owners)
+    of_members, never_trained = to_released[:n][search.is_member], to_released[n:]
+    of_unseen = to_released[:n][~search.is_member]
+    values, first, second = _honest_pairs(search, level)
+    # Persons never seen do not fix this one: members are compared with them.
+    threshold = fix_line(copies, np.concatenate([values, never_trained.ravel()]))
+    outside = np.concatenate([of_unseen, never_trained]).ravel()
+    line = max(threshold, fix_line(copies, np.concatenate([values, outside])), float(np.nextafter(outside.max(), 2)))
+    alarms = _strangers(search, level) >= [
+        # Without his own pairs, so that nobody fixes what he tests.
+        fix_line(copies, np.concatenate([values[(first != one) & (second != one)], _highest(never_trained, copies)]))
+        for one in range(n)
+    ]
+    is_found = search.testing[level] >= threshold
+    return CopyFinding(
+        n_near_duplicates=int((of_members >= threshold).any(axis=0).sum()),
+        n_copies=int((of_members >= line).any(axis=0).sum()),
+        excess_p=excess(of_members.max(axis=1) >= threshold, of_unseen.max(axis=1) >= threshold),
+        n_persons=n,
+        n_found=int(is_found.sum()),
+        n_alarmed=int(alarms.sum()),
+        threshold=threshold,
+        copy_line=line,
+        n_honest_pairs=len(values) + never_trained.size,
+        by_transformation={
+            kind: (int(is_found[of_kind].sum()), int(of_kind.sum()))
+            for kind in dict.fromkeys(search.kinds)
+            if (of_kind := np.array(search.kinds) == kind).any()
+        },
+        dar_share=_dar_share(search, level, of_members),
+        nearest=_nearest(of_members, np.flatnonzero(search.is_member)),
+    )
+
+
+def fix_line(copies: Scores, honest: Scores) -> float:
+    """Return the likeness from which a pair is no honest one: midway from the highest honest to the low copies.
+
+    Never what an honest pair reaches: where the two overlap, copies are missed, and that is counted. Pairs of different
+    persons as alike as every second copy are one person under two names, and would blind the search.
+
+    Parameters
+    ----------
+    copies : ndarray, (copies,), float64
+    honest : ndarray, (pairs,), float
+    """
+    low = float(np.quantile(copies, MISSED_SHARE))
+    honest = honest[honest < np.median(copies)]
+    if not len(honest):
+        return low
+    highest = float(honest.max())
+    return max((low + highest) / 2, float(np.nextafter(highest, 2)))
+
+
+def excess(member: NDArray[np.bool_], nonmember: NDArray[np.bool_]) -> float:
+    """Return Fisher's one-sided p that members, (n,), have more hits than non-members, (m,).
+
+    Exact for sides of any size, as it conditions on the number of hits; no need to bring them to one.
+    """
+    hits = [int(member.sum()), int(nonmember.sum())]
+    table = [[hits[0], len(member) - hits[0]], [hits[1], len(nonmember) - hits[1]]]
+    return float(stats.fisher_exact(np.array(table), alternative="greater").pvalue)
 
 
 def view_copy(
     case: Case, setting: Setting, stream: np.random.Generator, levels: Sequence[str] = LEVELS
 ) -> Mapping[str, Vectors]:
-    """Construct a copy of a case and view it: by level (dimensions,), float32."""
+    """Construct a copy that stays in its place, for the planted controls, and view it: by level (dimensions,)."""
     images, _ = read_case(case, setting.modalities)
     changed, condition = construct_copy(images, case.condition(setting.scheme), setting.spacing_mm, stream)
     brain = condition > 0
@@ -73,66 +220,44 @@ def view_copy(
     return {level: view(level, inside, brain, condition, setting) for level in levels}
 
 
-def find_copies(
-    level: str,
-    persons: Persons,
-    is_member: NDArray[np.bool_],
-    targets: Targets,
-    synthetic: Vectors,
-    others: Targets,
-    copies: Vectors,
-    seed: int,
-) -> CopyFinding:
-    """Search what was released for near-duplicates of patients.
+def _by_person(likeness: NDArray[np.float32], owners: NDArray[np.intp]) -> Scores:
+    """Return the likeness of each person's most telling scan: (persons, cases) of (scans, cases)."""
+    found = np.zeros((int(owners.max()) + 1, likeness.shape[1]))
+    np.maximum.at(found, owners, likeness)
+    return found
 
-    Parameters
-    ----------
-    level : str
-    persons : sequence of tuple of Case
-        All scans of each person.
-    is_member : ndarray, (persons,), bool
-    targets : Targets
-        All scans of the persons.
-    synthetic : ndarray, (synthetic cases, dimensions), float32
-    others : Targets
-        Val patients.
-    copies : ndarray, (others, constructions, dimensions), float32
-        Constructed of them; see :func:`view_copies`.
-    seed : int
+
+def _honest_pairs(search: CopySearch, level: str) -> tuple[Scores, NDArray[np.intp], NDArray[np.intp]]:
+    """Return the likeness of scans of two persons, and who they are: (pairs,) each."""
+    scans, held = np.nonzero(search.owners[:, None] != search.held)
+    return search.real[level][scans, held].astype(np.float64), search.owners[scans], search.held[held]
+
+
+def _strangers(search: CopySearch, level: str) -> Scores:
+    """Return the highest likeness of each person asked about to who is no copy of him: (persons asked about,).
+
+    Other persons' scans; and for who was never trained on, released cases.
     """
-    honest = likeness(others.views[level], synthetic).max(axis=1)
-    of_copies = np.einsum("nwd,ncd->nwc", others.views[level], copies).max(axis=1).astype(np.float64)
-    fixing, testing = _halves(len(others))
-    threshold = copy_threshold(of_copies[fixing], honest[fixing])
-    is_near = (likeness(targets.views[level], synthetic) >= threshold).astype(np.float64)
-    of_members = by_person(is_near.T, targets.subjects, persons)[:, is_member]
-    found = by_person(is_near.max(axis=1), targets.subjects, persons) > 0
-    return CopyFinding(
-        int((of_members > 0).any(axis=1).sum()),
-        _excess(found[is_member], found[~is_member], numpy_stream(seed, "copies", level)),
-        float((of_copies[testing] >= threshold).mean()),
-        float((honest[testing] >= threshold).mean()),
-        threshold,
-    )
+    is_other = search.owners[:, None] != search.held
+    others = _by_person(np.where(is_other, search.real[level], 0), search.owners).max(axis=1)[: search.n_asked]
+    released = _by_person(search.released[level], search.owners).max(axis=1)[: search.n_asked]
+    highest: Scores = np.maximum(others, np.where(search.is_member, 0, released))
+    return highest
 
 
-def likeness(targets: Vectors, synthetic: Vectors) -> Scores:
-    """Return the correlation of each target (n, ways, dimensions), the nearer way round, with each case: (n, cases)."""
-    found: Scores = np.max([targets[:, way] @ synthetic.T for way in range(targets.shape[1])], axis=0)
-    return found.astype(np.float64)
+def _highest(honest: Scores, copies: Scores) -> Scores:
+    """Return the highest of honest likenesses, but for those that :func:`fix_line` leaves out: (1,) or (0,)."""
+    below = honest[honest < np.median(copies)]
+    return np.array([below.max()]) if len(below) else below
 
 
-def _halves(n: int) -> tuple[slice, slice]:
-    """Return which val patients fix the threshold and which test it; a single one does both."""
-    return (slice(0, (n + 1) // 2), slice((n + 1) // 2, n)) if n > 1 else (slice(0, 1), slice(0, 1))
+def _dar_share(search: CopySearch, level: str, of_members: Scores) -> float:
+    is_val = search.held >= search.n_asked
+    to_val = _by_person(search.real[level][:, is_val], search.owners)[: search.n_asked][search.is_member]
+    return float((of_members.max(axis=1) > np.quantile(to_val.max(axis=1), DAR_QUANTILE)).mean())
 
 
-def _excess(member: NDArray[np.bool_], nonmember: NDArray[np.bool_], stream: np.random.Generator) -> float:
-    """Return the median Fisher p over subsamples that bring both sides to one size."""
-    n = min(len(member), len(nonmember))
-    p_values = []
-    for _ in range(N_SUBSAMPLES if len(member) != len(nonmember) else 1):
-        a = int(stream.choice(member, n, replace=False).sum())
-        b = int(stream.choice(nonmember, n, replace=False).sum())
-        p_values.append(float(stats.fisher_exact(np.array([[a, n - a], [b, n - b]]), alternative="greater").pvalue))
-    return float(np.median(p_values))
+def _nearest(of_members: Scores, members: NDArray[np.intp]) -> tuple[tuple[int, int, float], ...]:
+    rows = np.argsort(-of_members.max(axis=1), kind="stable")[:N_NEAREST]
+    cases = of_members.argmax(axis=1)
+    return tuple((int(members[row]), int(cases[row]), float(of_members[row].max())) for row in rows)

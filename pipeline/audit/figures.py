@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.audit.asked import Asked
-from pipeline.audit.attacks.nearest_neighbour import nearest_distances
 from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.conclusions import Evidence
 from pipeline.audit.controls import Control
-from pipeline.audit.targets import Release, Scores
+from pipeline.audit.copies import CopyFinding
+from pipeline.audit.targets import Scores
 from pipeline.cohort import Case, Cohort
 from pipeline.figures import grey_tile, plane_slice, tumor_centre
 from pipeline.labels import MODALITY_TITLES
@@ -29,7 +29,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", "-.", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)), (0, (4, 2, 1, 2)))
 NULL_COLOUR = "#767676"
 PANELS = (("dataset", "what the released scans tell"), ("model", "what the generator tells"))
-N_PAIRS, PAIR_MODALITIES = 4, ("t1ce", "flair")
+PAIR_MODALITIES = ("t1ce", "flair")
 
 
 def roc_points(member: Scores, nonmember: Scores) -> Scores:
@@ -147,57 +147,46 @@ def _finish(axes: "Axes", title: str, n_nonmembers: int, floor: float) -> None:
 
 def save_pairs(
     asked: Asked,
-    release: Release,
+    found: CopyFinding,
     synthetic: Cohort,
     modalities: Sequence[str],
-    threshold: float,
     path: Path,
 ) -> None:
-    """Draw the members' scans that lie nearest to a synthetic one, each beside it. Private: these are patients.
+    """Draw the members to whom a synthetic case is most alike, each beside it. Private: these are patients.
 
     Parameters
     ----------
     asked : Asked
-    release : Release
+    found : CopyFinding
+        Of whole scans.
     synthetic : Cohort
     modalities : sequence of str
-    threshold : float
-        Likeness of whole scans from which a pair is called a near-duplicate.
     path : Path
-        A row for each pair: axial slices through the member's tumour, of the member and of the synthetic case, which is
-        mirrored where that is nearer.
+        A row for each pair: axial slices through the tumour of the member, and of the synthetic case in its own pose.
     """
     import matplotlib.pyplot as plt
 
-    views, made = asked.targets.views["scan"], release.views["scan"]
-    distance = np.where(asked.scan_is_member, nearest_distances(views, made), np.inf)
-    nearest = np.argsort(distance, kind="stable")[: min(N_PAIRS, int(asked.scan_is_member.sum()))]
     names = [name for name in modalities if name in PAIR_MODALITIES] or list(modalities[:1])
     figure, panels = plt.subplots(
-        len(nearest),
+        len(found.nearest),
         2 * len(names),
-        figsize=(2 * 2 * len(names), 2.3 * len(nearest)),
+        figsize=(2 * 2 * len(names), 2.3 * len(found.nearest)),
         layout="constrained",
         squeeze=False,
     )
-    for row, index in zip(panels, nearest, strict=True):
-        member = asked.targets.cases[int(index)]
-        alike = views[index] @ made.T
-        way, other = np.unravel_index(int(alike.argmax()), alike.shape)
-        z = tumor_centre(np.asarray(member.tumor_map()))[2]
-        tiles = [("member", _tile(member, name, z, mirrored=False), name) for name in names]
-        tiles += [("synthetic", _tile(synthetic.cases[int(other)], name, z, mirrored=way == 1), name) for name in names]
+    for row, (person, place, likeness) in zip(panels, found.nearest, strict=True):
+        pair = (("member", asked.persons[person][0]), ("synthetic", synthetic.cases[place]))
+        tiles = [(kind, _tile(case, name), name) for kind, case in pair for name in names]
         for axes, (kind, tile, name) in zip(row, tiles, strict=True):
             axes.imshow(tile)
             axes.set_title(f"{kind}, {MODALITY_TITLES.get(name, name)}", fontsize=9)
             axes.set_axis_off()
         row[0].set_axis_on()
         row[0].set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"likeness {alike.max():.2f}\n(a copy: {threshold:.2f} or more)", fontsize=9)
+        row[0].set_ylabel(f"likeness {likeness:.2f}\n(a copy: {found.threshold:.2f} or more)", fontsize=9)
     figure.savefig(path, dpi=110, metadata={"Software": "synthcohort"})
     plt.close(figure)
 
 
-def _tile(case: Case, name: str, z: int, mirrored: bool) -> NDArray[np.uint8]:
-    image = np.asarray(case.image(name))
-    return grey_tile(plane_slice(image[::-1] if mirrored else image, "axial", z))
+def _tile(case: Case, name: str) -> NDArray[np.uint8]:
+    return grey_tile(plane_slice(np.asarray(case.image(name)), "axial", tumor_centre(np.asarray(case.tumor_map()))[2]))

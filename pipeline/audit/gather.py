@@ -18,7 +18,8 @@ from pipeline.audit.attacks.registry import (
 )
 from pipeline.audit.conclusions import Evidence
 from pipeline.audit.controls import Dealt, Planted
-from pipeline.audit.copies import LEVELS, find_copies, view_copies, view_copy
+from pipeline.audit.copies import LEVELS, judge_copies, view_copy
+from pipeline.audit.copy_search import search_copies
 from pipeline.audit.dealing import deal_again
 from pipeline.audit.planting import PLANTED_SHARES, MemorisingGenerator, n_planted, plant_copies
 from pipeline.audit.references import ReferenceFindings
@@ -61,20 +62,15 @@ def gather_evidence(
     targets, shadows = asked.targets, found_on_references.as_they_are
     found = attack_release(targets, release, reference)
     scores = found | attack_with_shadows(targets, release, reference, found, shadows.shadows())
-    of_copies = view_copies(reference.others.cases, setting, derive_seed(setting.seed, "construct"))
-    copies = {
-        level: find_copies(
-            level,
-            asked.persons,
-            asked.is_member,
-            targets,
-            release.views[level],
-            reference.others,
-            of_copies[level],
-            setting.seed,
-        )
-        for level in LEVELS
-    }
+    search = search_copies(
+        asked.persons,
+        asked.is_member,
+        reference.others.cases,
+        release.cases,
+        setting,
+        derive_seed(setting.seed, "construct"),
+    )
+    copies = {level: judge_copies(search, level) for level in LEVELS}
     return Evidence(
         asked.is_member,
         asked.per_person(scores),

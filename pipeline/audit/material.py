@@ -25,7 +25,7 @@ def open_release(
     """Return a release of synthetic cases and a generator."""
     judge = None if discriminator is None else partial(judge_targets, discriminator=discriminator, setting=setting)
     reconstruct = partial(reconstruction_errors, generator=generator, setting=setting)
-    return Release(view_synthetic(cases, setting), reconstruct, judge)
+    return Release(view_synthetic(cases, setting), reconstruct, judge, cases=tuple(cases))
 
 
 def open_reference(val: Sequence[Case], targets: Targets, setting: Setting) -> Reference:

@@ -121,18 +121,24 @@ def _copies(audit: Mapping[str, Any], folder: Path) -> str:
         (
             LEVEL_TITLES[level],
             found["n_near_duplicates"],
+            found["n_copies"],
             f"{found['excess_p']:.2g}",
-            f"{found['recall']:.0%}",
-            f"{found['false_alarms']:.0%}",
+            with_interval(found["recall"], found["recall_ci"]),
+            with_interval(found["false_alarms"], found["false_alarms_ci"]),
+            found["n_persons"],
+            "; ".join(f"{kind} {one['found']} of {one['n']}" for kind, one in found["by_transformation"].items()),
         )
         for level, found in audit["copies"]["levels"].items()
     ]
     head = (
         "of",
         "synthetic cases that are near-duplicates of a member",
+        "of these, beyond all that persons never seen show: copies",
         "more of members than of others: p",
-        "constructed copies found",
-        "false alarms",
+        "share of persons whose constructed copy is found (95%)",
+        "share of persons called copied who were not (95%)",
+        "persons",
+        "found by kind of copy",
     )
     caption = "Members (left) nearest to a synthetic case, and that case (right). Private: these are patients."
     return f"<h3>Copies</h3>{make_table(head, rows)}{picture(folder / 'figures' / 'nearest_pairs.png', caption)}"

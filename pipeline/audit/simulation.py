@@ -23,8 +23,9 @@ from pipeline.audit.attacks.registry import (
 from pipeline.audit.attacks.relative_likelihood import ERRORS
 from pipeline.audit.conclusions import Conclusions, Evidence, conclude
 from pipeline.audit.controls import Dealt, Planted
-from pipeline.audit.copies import CopyFinding
+from pipeline.audit.copies import nothing_copied
 from pipeline.audit.dealing import balanced_halves, deal_again
+from pipeline.audit.gallery import COPY_LEVELS
 from pipeline.audit.gather import N_DEALT
 from pipeline.audit.planting import MEMORY, PLANTED_SHARES, n_planted, plant_copies, plant_everyone
 from pipeline.audit.policy import Policy
@@ -115,7 +116,7 @@ class ToyAudit:
             attack_references(self.targets, self.reference, shadows),
             self.is_in,
             [*self._planted_copies(target), self._planted_memory(found)],
-            {level: CopyFinding(0, 1.0, 1.0, 0.0, 1.0) for level in ("scan", "tumor", "labels")},
+            dict.fromkeys(COPY_LEVELS, nothing_copied(self.world.n_persons)),
             dealt,
             attack_references(self.targets, self.reference, self._attack_all(told)),
         )

@@ -87,7 +87,7 @@ def run(context: StageContext) -> dict[str, Any]:
     _write_persons(context, evidence, conclusions, asked, alpha)
     save_roc(evidence, conclusions.positive, alpha, context.out / "figures" / "roc.png")
     pairs = context.out / "figures" / "nearest_pairs.png"
-    save_pairs(asked, release, synthetic, setting.modalities, evidence.copies["scan"].threshold, pairs)
+    save_pairs(asked, evidence.copies["scan"], synthetic, setting.modalities, pairs)
     _record(context, content)
     return _summary(conclusions, content["verdict"])
 
@@ -164,7 +164,7 @@ def _content(
             "negative": [control.as_json() for control in conclusions.negative],
             "positive": [control.as_json() for control in conclusions.positive],
         },
-        "copies": copies_json(evidence.copies),
+        "copies": copies_json(evidence.copies, policy.alpha.value),
         "sensitivity": dict(conclusions.sensitivity),
         "n_exposed": conclusions.exposure.exposed(policy.alpha.value / FAMILIES),
         **power_json(conclusions.figures, conclusions.paired, policy, seed),

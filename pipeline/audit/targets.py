@@ -55,12 +55,15 @@ class Release:
         Targets to the discriminator's mean logit: (n,), float64. Never released: a warning only.
     known : mapping of str to ndarray, (n,), float64
         What attacks, by name, gave the very targets asked about, where that was found before.
+    cases : tuple of Case
+        The released scans themselves; none for records of a simulation.
     """
 
     views: Mapping[str, Vectors]
     reconstruct: Callable[[Targets], Scores]
     judge: Callable[[Targets], Scores] | None = None
     known: Mapping[str, Scores] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.controls import Control
-from pipeline.audit.copies import CopyFinding
+from pipeline.audit.copies import CopyFinding, least_persons
 from pipeline.audit.exposure import Exposure, describe_exposed
 from pipeline.audit.paired import PairedFigure
 from pipeline.audit.policy import Policy
@@ -168,10 +168,16 @@ def _find_leaks(
 def _find_copy_leaks(copies: Mapping[str, CopyFinding], policy: Policy) -> list[str]:
     levels = [level for level in policy.copies.levels if level in copies]
     p_values = holm([copies[level].excess_p for level in levels])
-    return [
+    leaks = [
         f"members have more near-duplicates than others ({level}: p = {p:.3g}, Holm)"
         for level, p in zip(levels, p_values, strict=True)
         if p < policy.alpha.value / FAMILIES
+    ]
+    return leaks + [
+        f"{copies[level].n_copies} released cases are copies of members ({level}): likeness of "
+        f"{copies[level].copy_line:.2f} or more, which none has to a person never trained on"
+        for level in levels
+        if copies[level].n_copies
     ]
 
 
@@ -208,10 +214,15 @@ def _find_copy_gaps(copies: Mapping[str, CopyFinding], policy: Policy) -> list[s
             gaps.append(f"no search for copies of level '{level}'; expected one; run the whole audit")
             continue
         found = copies[level]
-        if found.recall < recall or found.false_alarms > alarms:
+        # One-sided bounds: each end of a two-sided interval at twice the level.
+        least, most = found.recall_ci(2 * policy.alpha.value)[0], found.false_alarms_ci(2 * policy.alpha.value)[1]
+        if least < recall or most > alarms:
+            enough = least_persons(recall, alarms, policy.alpha.value)
+            why = f"; fewer than {enough} persons cannot certify that" if found.n_persons < enough else ""
             gaps.append(
-                f"the search for copies ({level}) found {found.recall:.0%} of constructed copies with "
-                f"{found.false_alarms:.0%} false alarms; expected at least {recall:.0%} and at most {alarms:.0%}"
+                f"the search for copies ({level}) found those of {found.n_found} of {found.n_persons} persons with "
+                f"{found.n_alarmed} false alarms: at least {least:.0%} and at most {most:.0%} of persons, expected at "
+                f"least {recall:.0%} and at most {alarms:.0%}{why}"
             )
         if found.n_near_duplicates:
             gaps.append(f"{found.n_near_duplicates} synthetic cases are near-duplicates of members ({level})")

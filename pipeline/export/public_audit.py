@@ -21,7 +21,12 @@ PAIRED_KEYS = dict.fromkeys(
     )
 )
 CONTROL_KEYS = dict.fromkeys(("name", "expected", "observed", "behaved"))
-COPIES_KEYS = dict.fromkeys(("n_near_duplicates", "excess_p", "recall", "false_alarms"))
+COPIES_KEYS = dict.fromkeys(
+    (
+        *("n_near_duplicates", "n_copies", "excess_p", "recall", "recall_ci", "false_alarms", "false_alarms_ci"),
+        *("n_persons", "n_honest", "by_transformation"),
+    )
+)
 PUBLIC_AUDIT: dict[str, Any] = {
     "verdict": None,
     "reasons": None,
