@@ -16,6 +16,7 @@ PATH_VALUED = frozenset(
         "ingest.split_file",
         "ingest.brain_weights",
         "train.perceptual_weights",
+        "evaluate.received_release",
         "compute.scheduler",
     }
 )

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from pipeline.audit.attacks.registry import ATTACKS
-from pipeline.config import RunConfig, SegmenterSection
+from pipeline.config import RunConfig
+from pipeline.config_evaluate import SegmenterSection
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
