@@ -10,7 +10,7 @@ from segment_builders import QUARTER, SHAPE, arm_of, tiny_evaluation
 from pipeline.cohort import Case
 from pipeline.config_evaluate import AugmentationSection
 from pipeline.errors import DataError
-from pipeline.segmentation.arms import Mixing, choose_real_cases, choose_synthetic_cases, make_arm
+from pipeline.segmentation.arms import Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
 from pipeline.segmentation.sampling import ArmSampler
 from pipeline.segmentation.scans import FieldOfView, ScanPool
 
@@ -60,9 +60,20 @@ def test_synthetic_first_shows_its_share_of_the_steps_whole_batches():
     assert [Mixing(0.4).share_at(step / 5) for step in range(5)] == [0.4] * 5
 
 
+def test_arms_are_listed_at_each_share_and_those_without_real_scans_once():
+    config = tiny_evaluation(arms=["real-aug", "syn", "syn-ft"], shares=[1.0, 0.25]).evaluate
+    assert list_arms(config) == (
+        ("real-aug", 1.0),
+        ("real-aug", 0.25),
+        ("syn", 0.0),
+        ("syn-ft", 1.0),
+        ("syn-ft", 0.25),
+    )
+
+
 def test_an_arm_without_its_cases_is_refused(real):
     with pytest.raises(DataError, match="synthetic training cases"):
-        make_arm("syn", 1.0, real.split("train"), (), QUARTER, tiny_evaluation().evaluate)
+        make_arm("syn", 0.0, real.split("train"), (), QUARTER, tiny_evaluation().evaluate)
 
 
 def test_pasting_needs_two_patients(real, synthetic):

@@ -20,7 +20,7 @@ from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import Arm, Mixing, choose_real_cases, choose_synthetic_cases, make_arm
+from pipeline.segmentation.arms import Arm, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
 from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
 from pipeline.segmentation.scans import ScanPool, Window
@@ -114,12 +114,10 @@ def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> 
     """Put the arms together, each at each share; those without real scans once, at share 0."""
     config, real = context.config.evaluate, experiment.real
     synthetic = choose_synthetic_cases(experiment.synthetic.cases, mixing.n_synthetic, context.seed)
-    arms = [
+    return tuple(
         make_arm(name, share, choose_real(context, real, share), synthetic, mixing, config)
-        for name in config.arms
-        for share in config.shares
-    ]
-    return tuple({arm.title: arm for arm in arms}.values())
+        for name, share in list_arms(config)
+    )
 
 
 def check_cohorts(real: Cohort, synthetic: Cohort, is_received: bool = False) -> None:

@@ -123,6 +123,12 @@ class Arm:
         return f"{self.name}-{self.share:g}"
 
 
+def list_arms(config: EvaluateSection) -> tuple[tuple[ArmName, float], ...]:
+    """Return the arms to train, each with each share of the real patients; those without real scans once, with 0."""
+    everything = [(name, share if RECIPES[name].uses_real else 0.0) for name in config.arms for share in config.shares]
+    return tuple(dict.fromkeys(everything))
+
+
 def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[Case, ...]:
     """Choose the share of real training patients that every arm uses.
 
@@ -178,9 +184,9 @@ def make_arm(
     ----------
     name : str
     share : float
-        Of the real training patients.
+        Of the real training patients, as :func:`list_arms` gives it.
     real_cases : sequence of Case
-        As :func:`choose_real_cases` gives them for the share.
+        As :func:`choose_real_cases` gives them for the share; not looked at in an arm without.
     synthetic_cases : sequence of Case
         As :func:`choose_synthetic_cases` gives them.
     mixing : Mixing
@@ -213,7 +219,7 @@ def make_arm(
         mixing = Mixing(config.pretraining_share, "synthetic-first", mixing.n_synthetic)
     return Arm(
         name=name,
-        share=share if recipe.uses_real else 0.0,
+        share=share,
         real_cases=real,
         augmentation=config.augmentation if recipe.augments else AugmentationSection.off(),
         synthetic_cases=synthetic,
