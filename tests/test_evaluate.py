@@ -94,6 +94,15 @@ def test_every_arm_is_trained_at_every_share_and_those_without_real_scans_once(a
     assert {(row["arm"], float(row["share"])) for row in rows} == found
 
 
+def test_the_stage_runs_on_patches_of_volumes(tmp_path, segment_run):
+    arms = ["real-aug", "copypaste-aug", "random-contrast-aug"]
+    config = tiny_evaluation(arms=arms, dimensions=3, network="dynunet", levels=2, patch_voxels=[8, 8, 8])
+    stage.run(StageContext(config, segment_run, tmp_path, 7, Recorder()))
+    gain = json.loads((tmp_path / "gain.json").read_text())
+    assert [arm["name"] for arm in gain["arms"]] == arms
+    assert all(0 <= arm["regions"]["WT"]["dice"]["mean"] <= 1 for arm in gain["arms"])
+
+
 def test_planned_pairs_are_compared_at_every_share_and_no_others(all_arms):
     gain = json.loads((all_arms.folder / "gain.json").read_text())
     pairs = {(c["arm"], c["baseline"], c["share"]) for c in gain["comparisons"]}
