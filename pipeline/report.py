@@ -297,13 +297,14 @@ def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
         *(f"HD95 in mm, {REGION_TITLES[r]}" for r in regions),
     )
     rows = []
+    has_shares = len({arm["share"] for arm in gain["arms"] if arm["share"]}) > 1
     for arm in gain["arms"]:
         cells = [
             with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"])
             for m in ("dice", "hd95")
             for r in regions
         ]
-        rows.append((arm["name"], *cells))
+        rows.append((f"{arm['name']} at {arm['share']:.0%}" if has_shares and arm["share"] else arm["name"], *cells))
     sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
     return (
         f"<p>{escape(gain['summary'])}</p>{make_table(head, rows)}"
