@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES, METRICS
+from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES, PLANNED_METRICS
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -187,7 +187,7 @@ def compare_arms(scores: Sequence[Score], baseline: str, statistics: Statistics)
     """
     arms = [arm for arm in dict.fromkeys(score.arm for score in scores) if arm != baseline]
     regions = list(dict.fromkeys(score.region for score in scores))
-    planned = [(arm, region, metric) for arm in arms for region in regions for metric in METRICS]
+    planned = [(arm, region, metric) for arm in arms for region in regions for metric in PLANNED_METRICS]
     differences = [table_of(scores, *plan) - table_of(scores, baseline, *plan[1:]) for plan in planned]
     p_values = [wilcoxon_p(difference.mean(axis=1)) for difference in differences]
     rows = zip(planned, differences, p_values, holm(p_values), strict=True)

@@ -17,7 +17,7 @@ from pipeline.cohort import Case
 from pipeline.evaluate.comparison import Comparison, FloatArray, Summary, is_significant
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
-from pipeline.segmentation.metrics import METRICS
+from pipeline.segmentation.metrics import PLANNED_METRICS
 
 DOTS_PER_INCH = 110
 BASELINE_COLOUR, ARM_COLOUR, FAINT = "black", "#0072B2", "0.65"
@@ -41,9 +41,9 @@ def draw_arms(rows: Sequence[ArmDots], baseline: str, path: Path) -> None:
     """Write the dot plot: a panel for each region and metric, a row for each arm."""
     arms, regions = list(dict.fromkeys(r.arm for r in rows)), list(dict.fromkeys(r.region for r in rows))
     figure = Figure(figsize=(9.0, 0.9 + len(regions) * (0.55 + 0.27 * len(arms))), layout="constrained")
-    axes = figure.subplots(len(regions), len(METRICS), sharey=True, squeeze=False)
+    axes = figure.subplots(len(regions), len(PLANNED_METRICS), sharey=True, squeeze=False)
     for row, region in enumerate(regions):
-        for column, metric in enumerate(METRICS):
+        for column, metric in enumerate(PLANNED_METRICS):
             panel = axes[row, column]
             panel.set_title(REGION_TITLES[region], loc="left", fontsize=10)
             for dots in (r for r in rows if (r.region, r.metric) == (region, metric)):
@@ -81,9 +81,9 @@ def draw_gain(comparisons: Sequence[Comparison], alpha: float, path: Path) -> No
     )
     n_rows = len(arms) * (len(regions) + 1) - 1
     figure = Figure(figsize=(9.0, 1.3 + 0.24 * n_rows), layout="constrained")
-    axes = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(PLANNED_METRICS), sharey=True, squeeze=False)[0]
     ticks = {}
-    for panel, metric in zip(axes, METRICS, strict=True):
+    for panel, metric in zip(axes, PLANNED_METRICS, strict=True):
         panel.axvline(0.0, color="black", linewidth=1)
         for comparison in (c for c in comparisons if c.metric == metric):
             row = arms.index(comparison.arm) * (len(regions) + 1) + regions.index(comparison.region)

@@ -25,7 +25,7 @@ from pipeline.evaluate.trainings import PICTURED_FILE, Experiment, TrainingResul
 from pipeline.figures import tumor_centre
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.metrics import DEFINITIONS, METRICS, PRESENT_METRIC
+from pipeline.segmentation.metrics import ALL_METRICS, DEFINITIONS, PLANNED_METRICS, PRESENT_METRIC
 
 # The arm that the verdict is about, where it is trained.
 MAIN_ARM: ArmName = "real-syn-aug"
@@ -106,7 +106,7 @@ def describe_arm(context: StageContext, findings: Findings, name: ArmName) -> di
     arm = next(arm for arm in experiment.arms if arm.name == name)
     regions: dict[str, Any] = {}
     for region in experiment.real.scheme.regions:
-        summaries = {metric: findings.summary(name, region, metric) for metric in (*METRICS, PRESENT_METRIC)}
+        summaries = {metric: findings.summary(name, region, metric) for metric in ALL_METRICS}
         regions[region] = {metric: _summary_entry(summary) for metric, summary in summaries.items() if summary}
         regions[region]["n_present"] = len(table_of(findings.scores, name, region, PRESENT_METRIC))
     dice_val = findings.dice_val(name)
@@ -183,7 +183,7 @@ def draw_figures(context: StageContext, findings: Findings) -> None:
     rows = []
     for arm in experiment.arms:
         for region in experiment.real.scheme.regions:
-            for metric in METRICS:
+            for metric in PLANNED_METRICS:
                 table = table_of(findings.scores, arm.name, region, metric)
                 summary = summarise(table, findings.statistics)
                 rows.append(ArmDots(arm.name, region, metric, table.mean(axis=1), summary))
@@ -230,7 +230,7 @@ def _table_row(arm: dict[str, Any]) -> dict[str, Any]:
     means = {
         f"{region} {metric}": round(entry[metric]["mean"], 4)
         for region, entry in arm["regions"].items()
-        for metric in METRICS
+        for metric in PLANNED_METRICS
     }
     return {"arm": arm["name"], "share": arm["share"], **means, "n_patients": arm["n_patients"], "steps": arm["steps"]}
 
