@@ -14,7 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline.cohort import Case
-from pipeline.evaluate.comparison import Comparison, FloatArray, Summary, is_significant
+from pipeline.evaluate.comparison import Comparison, is_significant
+from pipeline.evaluate.intervals import Summary
+from pipeline.evaluate.scores import FloatArray
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
 from pipeline.segmentation.metrics import PLANNED_METRICS

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import ComputeSection, EvaluateSection
 from pipeline.errors import DataError
-from pipeline.evaluate.comparison import Score
+from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
