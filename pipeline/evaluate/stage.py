@@ -12,7 +12,8 @@ from pipeline.cohort import write_json
 from pipeline.config import ArmName
 from pipeline.evaluate.comparison import Comparison, compare_arms, describe, table_of
 from pipeline.evaluate.intervals import Statistics, Summary, summarise
-from pipeline.evaluate.pictures import ArmDots, PicturedCase, draw_arms, draw_gain, draw_segmentations
+from pipeline.evaluate.picture_gain import draw_gain
+from pipeline.evaluate.pictures import ArmDots, PicturedCase, draw_arms, draw_segmentations
 from pipeline.evaluate.scores import Score
 from pipeline.evaluate.trainings import PICTURED_FILE, Experiment, TrainingResult, open_experiment, train_all
 from pipeline.figures import tumor_centre
