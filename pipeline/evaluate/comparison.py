@@ -9,7 +9,8 @@ rank-biserial correlation).
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -22,7 +23,7 @@ from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES, PLANN
 MIN_PATIENTS_RELIABLE = 20
 # One training of each arm cannot tell an arm from the luck of a training.
 MIN_SEEDS = 2
-DEFINITIONS = {
+COMPARISON_DEFINITIONS = {
     "delta": "arm minus baseline, paired by patient; a patient's value is the mean over seeds",
     "ci": (
         "bootstrap over patients and seeds (BCa; percentiles where degenerate), widened on each side to Cochran and "
@@ -230,6 +231,15 @@ def describe(comparison: Comparison, alpha: float) -> str:
     else:
         finding = "significantly better" if better else "significantly worse"
     return " ".join([f"{start}, {finding}.", *_effect(comparison), *_cautions(comparison)])
+
+
+def comparison_json(comparison: Comparison, alpha: float) -> dict[str, Any]:
+    """Return what gain.json says of a comparison."""
+    return {
+        **asdict(comparison),
+        "significant": is_significant(comparison, alpha),
+        "sentence": describe(comparison, alpha),
+    }
 
 
 def share_in_words(share: float) -> str:

@@ -102,7 +102,7 @@ def draw_learning_curves(curves: Sequence[LearningCurve], baseline: str, region:
         panel.set_visible(False)
     figure.suptitle(f"{REGION_TITLES[region]}: {axis_label(metric)}", fontsize=11)
     for panel in axes.flat[max(0, len(shown) - n_columns) : len(shown)]:
-        panel.set_xlabel("share of real patients", fontsize=9)
+        panel.set_xlabel("share of real patients (log)", fontsize=9)
     handles: list[Line2D | Patch] = [
         Line2D([], [], color="0.4", linestyle=":", linewidth=1.5, label=f"baseline {baseline}"),
         Line2D([], [], color="black", marker="o", label="the arm that the panel names"),

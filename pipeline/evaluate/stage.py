@@ -10,7 +10,14 @@ import numpy as np
 
 from pipeline.cohort import write_json
 from pipeline.config import ArmName
-from pipeline.evaluate.comparison import Comparison, compare_arms, describe, table_of
+from pipeline.evaluate.comparison import (
+    COMPARISON_DEFINITIONS,
+    Comparison,
+    compare_arms,
+    comparison_json,
+    describe,
+    table_of,
+)
 from pipeline.evaluate.intervals import Statistics, Summary, summarise
 from pipeline.evaluate.picture_gain import draw_gain
 from pipeline.evaluate.pictures import ArmDots, PicturedCase, draw_arms, draw_segmentations
@@ -137,29 +144,11 @@ def describe_gain(
             **DEFINITIONS,
             "share": "share of the real training patients that arms with real scans use",
             "sd": "over patients, each patient's value being the mean over seeds",
-            "ci": "bootstrap over patients (BCa; percentiles where degenerate); with several seeds over these too",
-            "delta": "arm minus baseline, paired by patient",
-            "p_holm": "Wilcoxon signed-rank, two-sided, Holm over all comparisons; null if all differences are 0",
+            **COMPARISON_DEFINITIONS,
             "plateau": f"Dice on val rose by at most {PLATEAU_TOLERANCE:g} at the last validation",
         },
         "arms": list(arms),
-        "comparisons": [
-            {
-                "arm": c.arm,
-                "baseline": c.baseline,
-                "share": config.real_share,
-                "region": c.region,
-                "metric": c.metric,
-                "delta": c.delta,
-                "ci": c.ci,
-                "p": c.p,
-                "p_holm": c.p_holm,
-                "n_patients": c.n_patients,
-                "seed_deltas": c.seed_deltas,
-                "sentence": describe(c, config.alpha),
-            }
-            for c in findings.comparisons
-        ],
+        "comparisons": [comparison_json(c, config.alpha) for c in findings.comparisons],
     }
 
 

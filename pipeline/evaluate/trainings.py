@@ -176,8 +176,9 @@ def train_and_score(task: TrainingTask) -> TrainingResult:
     # The marker is there, so that what was to go on from is no longer needed.
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     record = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
+    share = task.config.real_share if arm.real_cases else 0.0
     scores = tuple(
-        Score(arm.name, task.number, patient, region, metric, value)
+        Score(arm.name, task.number, patient, region, metric, value, share)
         for patient, regions in record["test"].items()
         for region, metrics in regions.items()
         for metric, value in metrics.items()
