@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.attributes import TITLES
 from pipeline.audit.page import VERDICT_SENTENCES, audit_section
 from pipeline.cohort import read_tsv
+from pipeline.evaluate.page import evaluation_section
 from pipeline.labels import REGION_TITLES
 from pipeline.layout import FOLDERS, STAGES, read_done
 from pipeline.page import STYLE, escape, make_table, picture, with_interval
@@ -289,28 +290,7 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
-    gain = _read_json(folder / "gain.json")
-    regions = list(gain["arms"][0]["regions"])
-    head = (
-        "arm",
-        *(f"Dice, {REGION_TITLES[r]}" for r in regions),
-        *(f"HD95 in mm, {REGION_TITLES[r]}" for r in regions),
-    )
-    rows = []
-    for arm in gain["arms"]:
-        cells = [
-            with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"])
-            for m in ("dice", "hd95")
-            for r in regions
-        ]
-        rows.append((arm["name"], *cells))
-    sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
-    return (
-        f"<p>{escape(gain['summary'])}</p>{make_table(head, rows)}"
-        f"{picture(folder / 'figures' / 'gain.png', 'Difference to the baseline, per person, with intervals')}"
-        f"<ul>{sentences}</ul>"
-        f"{picture(folder / 'figures' / 'segmentations.png', 'Test persons: true outline and what was found')}"
-    )
+    return evaluation_section(folder)
 
 
 def _export(folder: Path, summary: Mapping[str, Any]) -> str:

@@ -5,16 +5,10 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme
-from pipeline.segmentation.metrics import (
-    ALL_METRICS,
-    METRICS_BY_NAME,
-    PLANNED_METRICS,
-    PRESENT_METRIC,
-    dice,
-    score_patient,
-    share_covered,
-)
-from pipeline.segmentation.surface import default_tolerance_mm, diagonal_mm, hd95_mm, surface_dice
+from pipeline.segmentation.catalogue import ALL_METRICS, METRICS_BY_NAME, PLANNED_METRICS, PRESENT_METRIC
+from pipeline.segmentation.metrics import dice, score_patient, share_covered
+from pipeline.segmentation.surface import default_tolerance_mm, diagonal_mm, hd95_mm
+from pipeline.segmentation.surface_dice import surface_dice
 
 SPACING_MM = (1.0, 2.0, 3.0)
 # MONAI warns of what it does itself.

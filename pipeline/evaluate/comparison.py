@@ -18,7 +18,7 @@ from scipy import stats
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import FloatArray, Score, ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES, PLANNED_METRICS
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, PLANNED_METRICS
 
 MIN_PATIENTS_RELIABLE = 20
 # One training of each arm cannot tell an arm from the luck of a training.

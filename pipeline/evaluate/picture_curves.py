@@ -24,7 +24,7 @@ from pipeline.evaluate.picture_style import (
 )
 from pipeline.evaluate.scores import ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRICS_BY_NAME
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRICS_BY_NAME
 
 MAX_COLUMNS = 5
 # Of the axis of shares: beyond its ends, and between two that stand at one share.

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.segmentation.metrics import METRICS_BY_NAME
+from pipeline.segmentation.catalogue import METRICS_BY_NAME
 
 DOTS_PER_INCH = 110
 BASELINE_COLOUR, ARM_COLOUR, FAINT = "black", "#0072B2", "0.65"

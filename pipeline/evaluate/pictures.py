@@ -16,7 +16,7 @@ from pipeline.evaluate.picture_style import ARM_COLOUR, BASELINE_COLOUR, FAINT, 
 from pipeline.evaluate.scores import FloatArray, PatientTable
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
-from pipeline.segmentation.metrics import IS_BETTER_HIGHER, PLANNED_METRICS
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, PLANNED_METRICS
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pipeline.evaluate.trainings import PICTURED_FILE, Experiment, TrainingResul
 from pipeline.figures import tumor_centre
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.metrics import ALL_METRICS, DEFINITIONS, PLANNED_METRICS, PRESENT_METRIC
+from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PLANNED_METRICS, PRESENT_METRIC
 
 # The arm that the verdict is about, where it is trained.
 MAIN_ARM: ArmName = "real-syn-aug"

@@ -12,7 +12,7 @@ from pipeline.evaluate.grouping import Filling, Groups, Stratum, list_groups
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES
 
 MIN_PATIENTS = 5
 EXPLORATORY = (

@@ -2,15 +2,12 @@
 
 References
 ----------
-Maier-Hein et al. 2024, "Metrics reloaded", doi:10.1038/s41592-023-02151-z. Nikolov et al. 2021, "Clinically applicable
-segmentation of head and neck anatomy", doi:10.2196/26151 (surface Dice).
+Maier-Hein et al. 2024, "Metrics reloaded", doi:10.1038/s41592-023-02151-z.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from monai.metrics.surface_dice import compute_surface_dice
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -50,40 +47,6 @@ def hd95_mm(first: Mask, second: Mask, spacing_mm: Sequence[float]) -> float:
         for origin, target in ((first_surface, second_surface), (second_surface, first_surface))
     ]
     return max(directed)
-
-
-def surface_dice(first: Mask, second: Mask, spacing_mm: Sequence[float], tolerance_mm: float) -> float:
-    """Return the share of both surfaces, by area, that lies within a tolerance of the other one.
-
-    MONAI's, with the areas of surface elements between voxels (marching cubes), as DeepMind's reference has them.
-
-    Parameters
-    ----------
-    first, second : ndarray, same shape, bool
-    spacing_mm : sequence of float
-        Edge length of a voxel along each axis.
-    tolerance_mm : float
-
-    Returns
-    -------
-    float
-        1 where both masks are empty, 0 where one is.
-    """
-    if not first.any() and not second.any():
-        return 1.0
-    if not first.any() or not second.any():
-        return 0.0
-    box = bounding_box(first | second)
-    one, other = (torch.from_numpy(np.ascontiguousarray(mask[box])[None, None]) for mask in (first, second))
-    value = compute_surface_dice(
-        one,
-        other,
-        class_thresholds=[tolerance_mm],
-        include_background=True,
-        spacing=list(spacing_mm),
-        use_subvoxels=True,
-    )
-    return float(value)
 
 
 def default_tolerance_mm(spacing_mm: Sequence[float]) -> float:
