@@ -9,8 +9,10 @@ from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.picture_curves import draw_learning_curves, draw_slopes, learning_curves
 from pipeline.evaluate.picture_gain import draw_gain
 from pipeline.evaluate.picture_style import FAMILIES, axis_label, difference_label, style_of
+from pipeline.evaluate.picture_subgroups import draw_subgroups
 from pipeline.evaluate.pictures import choose_extremes
 from pipeline.evaluate.scores import PatientTable, Score, ScoreTable
+from pipeline.evaluate.subgroups import compare_subgroups
 
 STATISTICS = Statistics(n_bootstrap=100, alpha=0.05, seed=1)
 ARMS = [f"{family}{suffix}" for family in FAMILIES for suffix in ("", "-aug")]
@@ -51,12 +53,15 @@ def test_axes_say_unit_and_which_way_is_better():
 def test_figures_are_drawn_the_same_each_time(table, plan, tmp_path):
     comparisons = compare_planned(table, plan, STATISTICS)
     curves = learning_curves(table, ("real-aug", "real-syn-aug", "syn"), "WT", "dice", STATISTICS)
+    groups = {f"p{number}": {"source": "here"} for number in range(6)} | {"q": {"source": "there"}}
+    findings = compare_subgroups(table, plan[0], groups, STATISTICS)
     slopes = [one for one in plan if (one.arm, one.share, one.metric) == ("real-syn-aug", 1.0, "dice")]
     for folder in (tmp_path / "first", tmp_path / "second"):
         draw_gain(comparisons, 0.05, folder / "gain.png")
         draw_learning_curves(curves, "real-aug", "WT", "dice", folder / "curves.png")
         draw_slopes(table, slopes, folder / "slopes.png")
-    for name in ("gain.png", "curves.png", "slopes.png"):
+        draw_subgroups(findings, folder / "subgroups.png")
+    for name in ("gain.png", "curves.png", "slopes.png", "subgroups.png"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
         assert (matplotlib.image.imread(tmp_path / "first" / name)[..., :3] < 0.5).any()
 

@@ -13,6 +13,7 @@ SUBGROUP_HEAD = ("arm", "real data", "region", "group", "patients", "difference"
 PICTURES = (
     ("gain.png", "Difference to the baseline, per patient, with intervals"),
     ("learning-*.png", "By share of the real data, with intervals; dotted: the baseline"),
+    ("subgroups*.png", "The same difference in every group of patients"),
     ("slopes*.png", "Each test patient's way from the baseline to the arm"),
     ("extremes*.png", "The patients whom the arm harmed most and helped most: true outline and what was found"),
     ("segmentations.png", "Test patients from small to large tumours: true outline and what was found"),
