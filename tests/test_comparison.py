@@ -6,6 +6,7 @@ from pipeline.evaluate.comparison import (
     Planned,
     compare_arms,
     compare_planned,
+    comparison_json,
     describe,
     holm,
     is_significant,
@@ -189,3 +190,11 @@ def test_a_planned_comparison_without_scores_is_refused():
     table = ScoreTable(scores_of("real", [[0.5], [0.6]]))
     with pytest.raises(DataError, match="same patients and seeds"):
         compare_planned(table, [Planned("real-syn", "real", 1.0, "WT", "dice")], STATISTICS)
+
+
+def test_a_comparison_is_written_with_what_outsiders_read(noise):
+    real = noise.uniform(0.4, 0.8, (30, 3))
+    written = comparison_json(compare(real, real + 0.05 + noise.normal(0, 0.01, (30, 3))), 0.05)
+    assert {"arm", "baseline", "share", "region", "metric", "delta", "ci", "p_holm", "sentence"} <= written.keys()
+    assert written["significant"]
+    assert written["effect_size"] == 1.0
