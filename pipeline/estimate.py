@@ -12,7 +12,9 @@ import torch
 from pipeline.audit.attacks.registry import ATTACKS
 from pipeline.config import RunConfig
 from pipeline.config_evaluate import EvaluateSection, SegmenterSection
+from pipeline.evaluate.findings import list_planned
 from pipeline.evaluate.mixing import search_section
+from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
@@ -64,20 +66,20 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
         else:
             total += seconds[stage]
             lines.append(
-                f"{stage:<10}would run: {_what(stage, config, n_cases)}; {_duration(seconds[stage])}{sizes[stage]}"
+                f"{stage:<10}would run: {_what(stage, config, n_cases, manifest.scheme)}; {_duration(seconds[stage])}{sizes[stage]}"
             )
     lines.append(f"in all about {_duration(total)} on this machine; run folder {run_dir}")
     return "\n".join(lines)
 
 
-def _what(stage: str, config: RunConfig, n_cases: int) -> str:
+def _what(stage: str, config: RunConfig, n_cases: int, scheme: LabelScheme) -> str:
     n_candidates = config.generate.n_cases * config.generate.curation.candidates
     return {
         "ingest": f"{n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases of {n_candidates} candidates",
         "audit": f"{_audit_trainings(config)} more trainings of {config.train.steps} steps, {len(ATTACKS)} attacks",
-        "evaluate": describe_trainings(config.evaluate),
+        "evaluate": f"{describe_trainings(config.evaluate)}; {describe_detectable(config, n_cases, scheme)}",
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
     }[stage]
 
@@ -92,6 +94,16 @@ def describe_trainings(config: EvaluateSection) -> str:
     said = f"{n_trainings} trainings of {config.steps} steps ({config.n_seeds} each of {arms} of the real patients)"
     n_trials = _trials(config)
     return said if not n_trials else f"{said}, a search of {n_trials} trainings of {search_section(config).steps} steps"
+
+
+def describe_detectable(config: RunConfig, n_cases: int, scheme: LabelScheme) -> str:
+    """Say which difference in Dice the evaluation could find, were each case a patient."""
+    evaluate = config.evaluate
+    n_comparisons = len(list_planned(evaluate, tuple(scheme.regions)))
+    if not n_comparisons:
+        return "nothing to compare"
+    study = Study(round(n_cases * config.ingest.split.test), evaluate.n_seeds, n_comparisons, evaluate.alpha)
+    return f"in Dice, {describe_power(study, ASSUMED_SPREADS['dice']).rstrip('.')}"
 
 
 def _trials(config: EvaluateSection) -> int:

@@ -43,7 +43,7 @@ STAGE_CODE = {
     "train": ("train",),
     "generate": ("generate", "segmentation", "train"),
     "audit": ("audit", "generate", "segmentation", "train"),
-    "evaluate": ("evaluate", "segmentation", "train"),
+    "evaluate": ("evaluate", "generate", "segmentation", "train"),
     "export": ("export",),
 }
 SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})

@@ -13,8 +13,8 @@ from pipeline.cohort import Case, Cohort, open_cohort, write_json
 from pipeline.config import ComputeSection
 from pipeline.config_evaluate import EvaluateSection
 from pipeline.errors import DataError
-from pipeline.evaluate.comparison import Score
 from pipeline.evaluate.received import open_received
+from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
@@ -27,7 +27,7 @@ from pipeline.segmentation.scans import ScanPool, Window
 from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, train_segmenter
 
 MAX_PICTURED = 4
-SCORES_FILE, PICTURED_FILE = "scores.json", "pictured.npy"
+SCORES_FILE, SLICES_FILE = "scores.json", "slices.npz"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainingResult:
     scores : tuple of Score
         Of the test patients.
     folder : Path
-        Holds :data:`SCORES_FILE` and :data:`PICTURED_FILE`.
+        Holds :data:`SCORES_FILE` and :data:`SLICES_FILE`.
     """
 
     arm: str
@@ -223,7 +223,15 @@ def train_and_score(task: TrainingTask) -> TrainingResult:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     record = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
     scores = tuple(
-        Score(arm=arm.name, seed=task.number, patient=patient, region=region, metric=metric, value=value)
+        Score(
+            arm=arm.name,
+            seed=task.number,
+            patient=patient,
+            region=region,
+            metric=metric,
+            value=value,
+            share=arm.share,
+        )
         for patient, regions in record["test"].items()
         for region, metrics in regions.items()
         for metric, value in metrics.items()
@@ -236,11 +244,12 @@ def _train_anew(task: TrainingTask) -> None:
     experiment, folder, plan = task.experiment, task.folder, make_plan(task)
     best = train_segmenter(plan, experiment.scans, folder)
     test: dict[str, Any] = {}
-    shown: dict[str, UInt8Array] = {}
+    # Of every patient: whom an arm helps and harms most is known only once all arms are trained.
+    slices: dict[str, UInt8Array] = {}
     for case in experiment.real.patients("test"):
         test[case.subject], predicted = score_case(best, case, plan, experiment.real.spacing_mm)
-        shown[case.subject] = predicted[:, :, tumor_centre(np.asarray(case.tumor_map()))[2]]
-    np.save(folder / PICTURED_FILE, np.stack([shown[case.subject] for case in experiment.pictured]))
+        slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
+    np.savez_compressed(folder / SLICES_FILE, **slices)
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
     write_whole(folder / SCORES_FILE, {**curves, "test": test})
 
@@ -251,7 +260,18 @@ def score_case(
     """Return a test patient's scores and the predicted tumour map; nothing else of the patient stays in memory."""
     probabilities = predict_probabilities(best.segmenter, case, plan.inference)
     predicted, truth = most_probable(probabilities), np.asarray(case.tumor_map())
-    return score_patient(predicted, truth, plan.scheme, (spacing_mm,) * 3), predicted
+    return score_patient(predicted, truth, plan.scheme, (spacing_mm,) * 3, probabilities, case.brain()), predicted
+
+
+def shown_slice(case: Case) -> int:
+    """Return the axial slice that pictures show of a patient: the one with most tumour."""
+    return tumor_centre(np.asarray(case.tumor_map()))[2]
+
+
+def read_slices(folder: Path) -> dict[str, UInt8Array]:
+    """Read the predicted slice of each test patient: (x, y), uint8."""
+    with np.load(folder / SLICES_FILE) as slices:
+        return {subject: slices[subject] for subject in slices.files}
 
 
 def write_whole(path: Path, content: object) -> None:
