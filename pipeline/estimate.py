@@ -65,9 +65,8 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
             lines.append(f"{stage:<10}holds, would be skipped (took {done.get('seconds', 0):.0f} s)")
         else:
             total += seconds[stage]
-            lines.append(
-                f"{stage:<10}would run: {_what(stage, config, n_cases, manifest.scheme)}; {_duration(seconds[stage])}{sizes[stage]}"
-            )
+            what = _what(stage, config, n_cases, manifest.scheme)
+            lines.append(f"{stage:<10}would run: {what}; {_duration(seconds[stage])}{sizes[stage]}")
     lines.append(f"in all about {_duration(total)} on this machine; run folder {run_dir}")
     return "\n".join(lines)
 

@@ -2,7 +2,8 @@
 
 from segment_builders import tiny_evaluation
 
-from pipeline.estimate import describe_trainings
+from pipeline.estimate import describe_detectable, describe_trainings
+from pipeline.labels import LabelScheme
 
 
 def test_trainings_are_counted_by_arm_and_share_with_those_of_the_search():
@@ -23,3 +24,14 @@ def test_without_candidates_there_is_no_search():
     assert describe_trainings(tiny_evaluation(arms=["real-aug"]).evaluate) == (
         "1 trainings of 4 steps (1 each of real-aug at 100% of the real patients)"
     )
+
+
+def test_the_smallest_gain_that_could_be_found_is_said_before_anything_is_trained():
+    # 100 cases, a quarter for test; 1 pair, 3 regions, 2 metrics.
+    arms = ["real-aug", "real-syn-aug"]
+    said = describe_detectable(tiny_evaluation(arms=arms, n_seeds=3), 100, LabelScheme())
+    assert said.startswith("in Dice, 25 test patients, 3 seeds and 6 planned comparisons find a mean difference of ")
+    assert "or more with a probability of 80% (assumed standard deviations" in said
+    alone = describe_detectable(tiny_evaluation(arms=arms), 100, LabelScheme())
+    assert "25 test patients, 1 seed and 6 planned comparisons find no difference" in alone
+    assert describe_detectable(tiny_evaluation(arms=["real-aug"]), 100, LabelScheme()) == "nothing to compare"

@@ -3,16 +3,22 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
+import numpy as np
 import pytest
-from segment_builders import Recorder, tiny_evaluation
+from segment_builders import SHAPE, Recorder, tiny_evaluation
 
 from pipeline.cohort import digest_tree
 from pipeline.config_evaluate import ArmName
 from pipeline.errors import DataError
-from pipeline.evaluate import mixing, stage, trainings
+from pipeline.evaluate import gain, mixing, stage, subgroups, trainings
+from pipeline.evaluate.comparison import Planned
+from pipeline.evaluate.findings import Findings, has_plateau
+from pipeline.evaluate.intervals import Statistics
+from pipeline.evaluate.scores import Score
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Mixing
 
@@ -48,12 +54,33 @@ def check_outputs(folder, config, recorder):
         rows = list(csv.DictReader(file))
     # Three test patients, and no other.
     assert {row["patient"] for row in rows} == {"s005", "s006", "s007"}
-    for name in ("arms", "gain", "segmentations"):
-        assert (folder / "figures" / f"{name}.png").is_file()
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    # One share is no curve, and no group has five patients.
+    assert names == {"arms", "gain", "segmentations", "slopes-dice", "slopes-hd95", "extremes"}
+    assert {Path(image).stem for image in recorder.images} == names
     assert [step for step, _ in recorder.values["real-aug/dice_val"]] == [2, 4]
     assert len(recorder.tables["arms"]) == 5
-    # Four steps teach nothing, and the summary says so.
-    assert "has not been learnt in" in gain["summary"]
+    check_words(gain)
+
+
+def check_words(gain):
+    """One sentence on the main comparison; all that weakens it apart."""
+    main = next(c for c in gain["comparisons"] if c["arm"] == "real-syn-aug" and c["baseline"] == "real-aug")
+    assert main["sentence"].startswith(gain["summary"])
+    assert gain["summary"].endswith(".")
+    assert gain["summary"].count(". ") == 0
+    cautions = " ".join(gain["cautions"])
+    # Four steps teach nothing.
+    assert "has not been learnt in" in cautions
+    assert "Unreliable: 3 test patients" in cautions
+    assert "One training per arm" in cautions
+    assert gain["power"]["sentence"].startswith("3 test patients, 1 seed and 30 planned comparisons find no difference")
+    assert not gain["power"]["is_measured"]
+    # One source and fewer than five patients of each size.
+    assert gain["subgroups"] == [] or all(row["ci"] is None for row in gain["subgroups"])
+    assert gain["fairness"].startswith("No subgroup is large enough")
+    assert gain["filling"] == ""
+    assert {"calibration_error", "brier", "surface_dice", "lesion_dice"} <= gain["arms"][0]["regions"]["WT"].keys()
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +135,47 @@ def test_planned_pairs_are_compared_at_every_share_and_no_others(all_arms):
     pairs = {(c["arm"], c["baseline"], c["share"]) for c in gain["comparisons"]}
     at_both = {("real-syn-aug", "real-aug"), ("syn", "real-aug"), ("real-syn", "real")}
     # Neither of the last pair uses real scans: there is one comparison, whatever the share.
-    assert pairs == {(*pair, share) for pair in at_both for share in (1.0, 0.5)} | {("syn-aug", "syn", 1.0)}
-    assert all(c["sentence"].startswith(f"At {c['share']:.0%} of the real patients: ") for c in gain["comparisons"])
+    assert pairs == {(*pair, share) for pair in at_both for share in (1.0, 0.5)} | {("syn-aug", "syn", 0.0)}
+    words = {1.0: "with all real scans", 0.5: "with 50% of the real patients", 0.0: "without real scans"}
+    assert all(f"against {c['baseline']} {words[c['share']]}" in c["sentence"] for c in gain["comparisons"])
+
+
+def test_two_shares_are_drawn_as_learning_curves(all_arms):
+    names = {path.stem for path in (all_arms.folder / "figures").glob("learning-*.png")}
+    assert names == {f"learning-{region}-{metric}" for region in ("WT", "TC", "ET") for metric in ("dice", "hd95")}
+
+
+def test_the_predicted_slice_of_every_test_patient_is_kept(all_arms, real):
+    slices = trainings.read_slices(all_arms.folder / "trainings" / "real-1-0")
+    assert list(slices) == [case.subject for case in real.patients("test")]
+    assert all(found.shape == SHAPE[:2] and found.dtype == np.uint8 for found in slices.values())
+
+
+def test_groups_are_compared_with_what_the_plan_filled(monkeypatch, tmp_path, real):
+    experiment = SimpleNamespace(real=real)
+    patients = real.patients("test")
+    scores = [
+        Score(arm, seed, case.subject, "WT", "dice", value)
+        for case in patients
+        for seed in (0, 1)
+        for arm, value in (("real-aug", 0.5), ("real-syn-aug", 0.6 + 0.01 * seed))
+    ]
+    planned = (Planned("real-syn-aug", "real-aug", 1.0, "WT", "dice"),)
+    findings = Findings(experiment, (), (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
+    groups = {case.subject: {"volume": "small" if number else "large"} for number, case in enumerate(patients)}
+    monkeypatch.setattr(gain, "group_patients", lambda *_: groups)
+    monkeypatch.setattr(subgroups, "MIN_PATIENTS", 2)
+    (tmp_path / "synthetic").mkdir()
+    (tmp_path / "synthetic" / "plan.tsv").write_text(
+        "volume\tasked\tobtained\tseen\tsource\nsmall\t3\t3\t3\t1\nlarge\t1\t1\t1\t3\n"
+    )
+    context = StageContext(tiny_evaluation(), tmp_path, tmp_path, 7, Recorder())
+    found = gain.compare_groups(context, findings)
+    assert [(one.group, one.n_patients, one.filling.is_filled) for one in found[0].groups] == [("small", 2, True)]
+    assert found[0].left_out == (("volume", "large", 1),)
+    power = gain.measure_power(context, findings)
+    assert power["is_measured"]
+    assert "measured standard deviations" in power["sentence"] or "find no difference" in power["sentence"]
 
 
 def test_the_search_tries_each_candidate_on_val_and_all_arms_take_the_best(all_arms):
@@ -182,6 +248,6 @@ def test_a_synthetic_cohort_with_other_modalities_is_refused(real, synthetic):
 
 
 def test_a_curve_that_still_rises_has_no_plateau():
-    assert stage.has_plateau([0.5, 0.6, 0.605])
-    assert not stage.has_plateau([0.5, 0.6, 0.62])
-    assert not stage.has_plateau([0.5])
+    assert has_plateau([0.5, 0.6, 0.605])
+    assert not has_plateau([0.5, 0.6, 0.62])
+    assert not has_plateau([0.5])

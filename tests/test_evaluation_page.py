@@ -75,6 +75,12 @@ def test_subgroups_power_and_fairness_are_shown_where_they_are_there(section):
     assert "<td>too few patients</td>" in page
 
 
+def test_cautions_are_listed_below_the_finding(section):
+    assert "To be careful of" not in section()
+    page = section(cautions=["Unreliable: 3 < 20."])
+    assert page.index("No gain was found.") < page.index("<li>Unreliable: 3 &lt; 20.</li>") < page.index("<table")
+
+
 def test_every_figure_that_is_there_is_shown(section, tmp_path):
     (tmp_path / "figures").mkdir()
     for name in ("gain", "learning-WT-dice", "learning-ET-dice", "slopes-dice", "extremes"):

@@ -61,3 +61,5 @@ def test_the_sentence_states_what_was_assumed():
     assert "24 test patients, 4 seeds and 4 planned comparisons" in sentence
     assert f"{smallest_detectable_gain(STUDY, SPREAD):.3f} mm or more with a probability of 80%" in sentence
     assert "0.05 between patients, 0.015 between trainings" in sentence
+    assert "(assumed standard deviations" in sentence
+    assert "(measured standard deviations" in describe_power(STUDY, SPREAD, is_measured=True)

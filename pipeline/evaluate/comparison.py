@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
-from pipeline.evaluate.scores import FloatArray, Score, ScoreTable
+from pipeline.evaluate.scores import FloatArray, ScoreTable
 from pipeline.labels import REGION_TITLES
 from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, PLANNED_METRICS
 

@@ -71,7 +71,7 @@ def _draw_slopes(findings: Findings, main: Comparison, folder: Path) -> None:
 
 def _extreme_rows(findings: Findings, main: Comparison) -> list[PicturedCase]:
     """Return the patients whom the main arm harms most and helps most."""
-    arms = {arm.name: arm for arm in findings.at_share(main.share)}
+    arms = {str(arm.name): arm for arm in findings.at_share(main.share)}
     make_row = _row_maker(findings, [arms[main.baseline], arms[main.arm]])
     difference = findings.difference(main)
     change = dict(zip(difference.patients, difference.by_patient(), strict=True))

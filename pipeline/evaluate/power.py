@@ -88,9 +88,10 @@ def describe_power(study: Study, spread: Spread, unit: str = "", power: float = 
         f"{study.n_patients} test patients, {study.n_seeds} {'seed' if study.n_seeds == 1 else 'seeds'} and "
         f"{study.n_comparisons} planned comparisons"
     )
+    origin = "measured" if is_measured else "assumed"
     known = (
-        f"{'measured' if is_measured else 'assumed'} standard deviations of the paired difference: {spread.patient:.2g} between patients, {spread.seed:.2g} "
-        f"between trainings, {spread.residual:.2g} else"
+        f"{origin} standard deviations of the paired difference: {spread.patient:.2g} between patients, "
+        f"{spread.seed:.2g} between trainings, {spread.residual:.2g} else"
     )
     if gain is None:
         return f"{size} find no difference, however large; more seeds, more patients or fewer comparisons would."

@@ -249,7 +249,7 @@ def _train_anew(task: TrainingTask) -> None:
     for case in experiment.real.patients("test"):
         test[case.subject], predicted = score_case(best, case, plan, experiment.real.spacing_mm)
         slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
-    np.savez_compressed(folder / SLICES_FILE, **slices)
+    np.savez_compressed(folder / SLICES_FILE, subjects=np.array(list(slices)), slices=np.stack(list(slices.values())))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
     write_whole(folder / SCORES_FILE, {**curves, "test": test})
 
@@ -270,8 +270,8 @@ def shown_slice(case: Case) -> int:
 
 def read_slices(folder: Path) -> dict[str, UInt8Array]:
     """Read the predicted slice of each test patient: (x, y), uint8."""
-    with np.load(folder / SLICES_FILE) as slices:
-        return {subject: slices[subject] for subject in slices.files}
+    with np.load(folder / SLICES_FILE) as kept:
+        return dict(zip(kept["subjects"].tolist(), kept["slices"], strict=True))
 
 
 def write_whole(path: Path, content: object) -> None:
