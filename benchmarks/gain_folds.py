@@ -2,21 +2,20 @@
 
     python benchmarks/gain_folds.py SOURCE MANIFEST OUT [--folds 3] [--config FILE] [--set section.key=value ...]
 
-SOURCE and MANIFEST are as in ``ingest.source`` and ``ingest.manifest``. For each fold a split file puts every k-th person
-of a seeded permutation on the test side and two others on val; ingest, train, generate and evaluate run in
+SOURCE and MANIFEST are as in ``ingest.source`` and ``ingest.manifest``. For each fold a split file puts every k-th
+person of a seeded permutation on the test side and two others on val; ingest, train, generate and evaluate run in
 ``OUT/fold-N``, one after the other, and what is finished is skipped when the script is called again. The scores of all
 folds are then compared as the stage evaluate compares those of one split. Printed: arms, comparisons, and one JSON
 object in the last line, which ``OUT/gain_folds.json`` holds too. OUT is private as a run folder is: its split files
-name subjects as the source does. Most of an hour for 11 patients at 2 mm on two cores.
+name subjects as the source does. About an hour for 11 patients at 2 mm on two cores.
 
-What the intervals leave out: two persons of one fold are tested by the same trainings, and folds share training persons;
+What the intervals leave out: persons of one fold are tested by the same trainings, and folds share training persons;
 each fold has one generator, so that the luck of a generator is not among what differs between seeds.
 """
 
 import argparse
 import csv
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from pipeline.evaluate.scores import Score, ScoreTable
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
 from pipeline.ingest.manifest import load_manifest
+from pipeline.layout import FOLDERS, read_done
 from pipeline.runner import run_stages
 from pipeline.seeds import derive_seed, numpy_stream
 from pipeline.segmentation.catalogue import METRIC_TITLES, METRICS_BY_NAME, PLANNED_METRICS
@@ -125,7 +125,6 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="section.key=value")
     arguments = parser.parse_args()
-    started = time.monotonic()
     settings = [
         *SETTINGS,
         f"ingest.source={arguments.source}",
@@ -135,12 +134,14 @@ def main() -> None:
     config = load_config(arguments.config, settings)
     cases = find_cases(config)
     persons = sorted({person_of(case) for case in cases})
-    scores = []
+    scores, seconds = [], 0.0
     for fold in range(arguments.folds):
         path = arguments.out / f"split-{fold}.tsv"
         write_split(path, cases, split_fold(persons, fold, arguments.folds, config.run.seed))
         of_fold = load_config(arguments.config, [*settings, f"ingest.split_file={path}"])
-        scores += run_fold(of_fold, arguments.out / f"fold-{fold}")
+        run_dir = arguments.out / f"fold-{fold}"
+        scores += run_fold(of_fold, run_dir)
+        seconds += sum((read_done(run_dir / FOLDERS[stage]) or {}).get("seconds", 0.0) for stage in STAGES_OF_FOLD)
     evaluate = config.evaluate
     table = ScoreTable(scores)
     statistics = Statistics(evaluate.n_bootstrap, evaluate.alpha, derive_seed(config.run.seed, "folds"))
@@ -153,7 +154,7 @@ def main() -> None:
         "n_patients": len({score.patient for score in scores}),
         "n_seeds": evaluate.n_seeds,
         "steps": evaluate.steps,
-        "seconds": round(time.monotonic() - started),
+        "seconds": round(seconds),
         "arms": arms,
         "comparisons": [comparison_json(comparison, evaluate.alpha) for comparison in comparisons],
     }
