@@ -64,7 +64,7 @@ def test_evaluation_on_a_received_release_needs_nothing_but_ones_own_scans(finis
     run_stages(config, run_dir, first="evaluate", last="evaluate")
     gain = json.loads((run_dir / "evaluation" / "gain.json").read_text())
     assert gain["synthetic"] == "received"
-    assert "Synthetic scans are those of a received release." in gain["summary"]
+    assert "Synthetic scans are those of a received release." in gain["cautions"]
     assert {arm["name"]: arm["n_synthetic"] for arm in gain["arms"]} == {"real-aug": 0, "syn-aug": 4}
     assert not (run_dir / "evaluation" / RECEIVED_FOLDER).exists()
     assert plan_stages(config, run_dir)["evaluate"].holds
