@@ -36,6 +36,12 @@ from pipeline.train.weights import load_generator
 
 SHARES = (0.01, 0.05, 0.2)
 N_BOOTSTRAP = 2000
+# Attack, marker, colour, and how far aside it stands.
+DRAWN = (
+    ("nearest-texture", "^", "#009E73", 0.95),
+    ("nearest-neighbour", "s", "#D55E00", 1.0),
+    ("reconstruction", "o", "#0072B2", 1.05),
+)
 
 
 def attack_generator(
@@ -89,20 +95,24 @@ def copies_found(cohort: Cohort, synthetic: list[Case], setting: Setting, share:
 def draw(rows: list[dict[str, Any]], copies: list[dict[str, Any]], path: Path) -> None:
     """Draw both curves."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for (name, marker), colour in zip(
-        (("reconstruction", "o"), ("nearest-neighbour", "s")), ("#0072B2", "#D55E00"), strict=True
-    ):
-        x = np.array([row["members"] for row in rows])
+    x = np.array([row["members"] for row in rows])
+    sizes = np.unique(x)
+    for name, marker, colour, shift in DRAWN:
         y = np.array([row[name] for row in rows])
-        left.plot(x, y, marker, color=colour, alpha=0.5, label=BY_NAME[name].title)
-        left.plot(np.unique(x), [y[x == n].mean() for n in np.unique(x)], "-", color=colour)
+        left.plot(x * shift, y, marker, color=colour, alpha=0.5)
+        means = [y[x == n].mean() for n in sizes]
+        left.plot(sizes * shift, means, f"{marker}-", color=colour, markersize=8, label=BY_NAME[name].title)
     left.axhline(0.5, color="#767676", linewidth=1)
-    left.set(xscale="log", xlabel="persons trained on", ylabel="AUC, members against others", ylim=(0, 1.02))
-    left.legend(frameon=False)
+    left.set(xscale="log", xlabel="persons trained on", ylabel="AUC, members against others", ylim=(0.3, 1.02))
+    left.set_xticks(sizes, [str(n) for n in sizes])
+    left.minorticks_off()
+    left.legend(frameon=False, title="small: a generator each; large: means", alignment="left")
     shares = [row["share"] for row in copies]
     right.plot(shares, [row["recall"] for row in copies], "o-", color="#0072B2", label="copies found")
     right.plot(shares, [row["false_alarms"] for row in copies], "s--", color="#D55E00", label="false alarms")
     right.set(xscale="log", xlabel="share of persons copied", ylabel="share", ylim=(-0.02, 1.05))
+    right.set_xticks(shares, [f"{share:.0%}" for share in shares])
+    right.minorticks_off()
     right.legend(frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from pipeline.audit.attacks.nearest_neighbour import nearest_distances
+from pipeline.audit.attacks.registry import attack_release
+from pipeline.audit.targets import Reference, Release, Targets
+from pipeline.audit.views import LEVELS
 
-N_PATIENTS, N_CASES, DIMENSIONS, N_RUNS = 1000, 10_000, 4800, 3
+N_PATIENTS, N_CASES, N_OTHERS, DIMENSIONS, N_RUNS = 1000, 10_000, 30, 4800, 3
 COUNTS = (1000, 2500, 5000, 10_000)
 
 
@@ -55,14 +58,32 @@ def measure_alone(n_cases: int) -> None:
     print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 
 
+def attack_all_alone() -> None:
+    """Make all attacks on released scans once, at full size; print seconds and peak memory in MiB."""
+    stream = np.random.default_rng(0)
+
+    def views(*shape: int) -> dict[str, NDArray[np.float32]]:
+        return {level: stream.standard_normal((*shape, DIMENSIONS), dtype=np.float32) for level in LEVELS}
+
+    targets = Targets(tuple(str(i) for i in range(N_PATIENTS)), views(N_PATIENTS, 2))
+    others = Targets(tuple(str(i) for i in range(N_OTHERS)), views(N_OTHERS, 2))
+    release = Release(views(N_CASES), lambda asked: np.zeros(len(asked)))
+    started = time.perf_counter()
+    attack_release(targets, release, Reference(others, lambda asked: np.zeros(len(asked)), 1))
+    seconds = time.perf_counter() - started
+    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+
+
+def run_alone(*arguments: str) -> list[float]:
+    """Run this script in a process of its own; return what it printed."""
+    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True)
+    found: list[float] = json.loads(done.stdout)
+    return found
+
+
 def plot(path: Path) -> list[list[float]]:
     """Draw seconds and memory of our search by the number of cases; return them."""
-    found = [
-        json.loads(
-            subprocess.run([sys.executable, __file__, "--alone", str(n)], check=True, capture_output=True).stdout
-        )
-        for n in COUNTS
-    ]
+    found = [run_alone("--alone", str(n)) for n in COUNTS]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     left.plot(COUNTS, [seconds for seconds, _ in found], "o-", color="#0072B2")
     left.set(xlabel="synthetic cases", ylabel="seconds", title=f"nearest neighbour of {N_PATIENTS} patients")
@@ -78,10 +99,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--attacks", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.alone:
         measure_alone(arguments.alone)
         return
+    if arguments.attacks:
+        attack_all_alone()
+        return
+    seconds_of_all, mib_of_all = run_alone("--attacks")
     # First: a child's peak begins at what its parent holds.
     by_cases = dict(zip(COUNTS, plot(arguments.plot), strict=True)) if arguments.plot else {}
     patients, cases = records(N_CASES)
@@ -101,6 +127,7 @@ def main() -> None:
         "dimensions": DIMENSIONS,
         "runs": N_RUNS,
         "seconds_and_mib_by_cases": by_cases,
+        "all_attacks_on_scans": {"seconds": round(seconds_of_all, 1), "mib": round(mib_of_all)},
     }
     print(json.dumps(row))
 

@@ -146,20 +146,29 @@ def _exposed(audit: Mapping[str, Any], folder: Path) -> str:
     rows = []
     for patient in patients:
         worst = max(attacks, key=lambda name: float(patient[name]))
-        risk = f"{float(patient[worst]):.2f} ({patient[f'{worst}_ci']})"
-        rows.append((patient["patient"], patient["split"], patient["volume_ml"], titles[worst], risk))
+        interval = patient[f"{worst}_ci"]
+        risk = f"{float(patient[worst]):.2f} ({'too few references' if interval == 'n/a' else interval})"
+        head = (patient["patient"], patient["split"], patient["volume_ml"], titles[worst], risk, patient["p"])
+        rows.append(head)
     groups = [
         (titles[row["attack"]], row["group"], row["n"], with_interval(row["risk"], row["ci"]))
         for row in audit["subgroups"]
         if row["attack"] in ("nearest-neighbour", "reconstruction")
     ]
+    exposed = audit["n_exposed"]
+    found = "; ".join(f"{n} by '{escape(titles[name])}'" for name, n in exposed.items())
+    sentence = (
+        f"Persons whom an attack tells apart when in from when out, beyond chance: {found}."
+        if exposed
+        else "No single person is told apart when in from when out beyond chance, over all persons and attacks."
+    )
     return (
-        "<h3>Who is most exposed</h3><p>Risk: how much higher the attack scores a person when he was in than when he "
-        "was out, in standard deviations of its scores; 0 is none. The highest of many is high by chance too: read the "
-        "interval. Taking the most exposed out does not end it: others, now the rarest, become more exposed; train "
-        "anew and audit again.</p>"
-        f"{make_table(('person (pseudonym)', 'side', 'tumour, ml', 'attack', 'risk (interval)'), rows)}"
-        f"{make_table(('attack', 'group', 'persons', 'mean risk (95% interval)'), groups)}"
+        f"<h3>Who is most exposed</h3><p>{sentence}</p><p>Risk: how much higher the attack scores a person when he was "
+        "in than when he was out, in standard deviations of its scores; 0 is none. The highest of many is high by "
+        "chance too: read the corrected p. Taking the most exposed out does not end it: others, now the rarest, become "
+        "more exposed; train anew and audit again.</p>"
+        f"{make_table(('person (pseudonym)', 'side', 'tumour, ml', 'attack', 'risk (interval)', 'p, corrected'), rows)}"
+        f"{make_table(('attack', 'group', 'persons', 'mean risk (interval)'), groups)}"
     )
 
 
@@ -180,17 +189,33 @@ def _controls(audit: Mapping[str, Any]) -> str:
     negative, positive = audit["controls"]["negative"], audit["controls"]["positive"]
     head = ("control", "expected", "observed", "as expected")
     tables = {
-        title: make_table(
-            head, [(c["title"], c["expected"], c["observed"], "yes" if c["behaved"] else "NO") for c in controls]
-        )
+        title: make_table(head, [(c["title"], c["expected"], c["observed"], _behaviour(c)) for c in controls])
         for title, controls in (("Leaks made on purpose", positive), ("Where there is nothing to find", negative))
     }
-    n_behaved = sum(control["behaved"] for control in (*negative, *positive))
+    titles = {attack["name"]: attack["title"] for attack in audit["attacks"]}
+    seen = make_table(
+        ("attack", "paired AUC where everything is told", "sees it"),
+        [
+            (titles[name], with_interval(one["auc"], one["auc_ci"]), "yes" if one["sees"] else "not with so few")
+            for name, one in audit["sensitivity"].items()
+        ],
+    )
+    tables["What each attack sees of references that tell everything of their members"] = seen
+    controls = [*negative, *positive]
+    n_idle = sum(not control["able"] for control in controls)
+    idle = f" {n_idle} of them could not have misbehaved with so few persons: they vouch for nothing." if n_idle else ""
+    n_behaved = sum(control["behaved"] for control in controls)
     return (
-        f"<h3>Would the audit have seen a leak?</h3><p>{n_behaved} of {len(negative) + len(positive)} controls "
-        "behaved. Leaks made on purpose must be found; where nothing can be, nothing must be.</p>"
+        f"<h3>Would the audit have seen a leak?</h3><p>{n_behaved} of {len(controls)} controls behaved. Leaks made on "
+        f"purpose must be found; where nothing can be, nothing must be.{idle}</p>"
         + "".join(f"<details><summary>{title}</summary>{table}</details>" for title, table in tables.items())
     )
+
+
+def _behaviour(control: Mapping[str, Any]) -> str:
+    if not control["behaved"]:
+        return "NO"
+    return "yes" if control["able"] else "cannot tell"
 
 
 def _unresolved(audit: Mapping[str, Any]) -> str:

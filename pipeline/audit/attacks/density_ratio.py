@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA
 from pipeline.audit.targets import Reference, Release, Scores, Targets
 
 MAX_AXES, OTHERS_PER_AXIS = 8, 3
+ROWS_AT_ONCE = 64
 
 
 def density_ratio(targets: Targets, release: Release, reference: Reference, level: str) -> Scores:
@@ -42,13 +43,18 @@ def main_axes(synthetic: np.ndarray, others: np.ndarray) -> PCA:
     """Return the main axes of synthetic scans and people, each counting as much as the other."""
     n = int(np.clip(len(others) // OTHERS_PER_AXIS, 1, MAX_AXES))
     n = min(n, len(others) + len(synthetic) - 1, others.shape[1])
-    return PCA(n, svd_solver="full").fit(np.concatenate([synthetic, others]).astype(np.float64))
+    together = np.concatenate([synthetic, others])
+    # The few axes alone, without the hundreds that a full decomposition of a large release would hold in memory.
+    solver = "arpack" if n < min(together.shape) else "full"
+    return PCA(n, svd_solver=solver, random_state=0, copy=False).fit(together)
 
 
 def log_density(points: Scores, sample: Scores) -> Scores:
     """Return the log of a Gaussian kernel density, bandwidth by Scott's rule, up to a constant of the dimension."""
     n, dimensions = sample.shape
     width = n ** (-1.0 / (dimensions + 4))
-    squares = ((points[:, None] - sample[None]) ** 2).sum(axis=2) / width**2
-    found: Scores = logsumexp(-0.5 * squares, axis=1) - np.log(n) - dimensions * np.log(width)
-    return found
+    parts = []
+    for start in range(0, len(points), ROWS_AT_ONCE):
+        squares = ((points[start : start + ROWS_AT_ONCE, None] - sample[None]) ** 2).sum(axis=2) / width**2
+        parts.append(logsumexp(-0.5 * squares, axis=1) - np.log(n) - dimensions * np.log(width))
+    return np.concatenate(parts)
