@@ -193,3 +193,13 @@ def test_a_comparison_is_written_with_what_outsiders_read(noise):
     assert {"arm", "baseline", "share", "region", "metric", "delta", "ci", "p_holm", "sentence"} <= written.keys()
     assert written["significant"]
     assert written["effect_size"] == 1.0
+
+
+def test_an_interval_goes_no_further_than_differences_can():
+    # Two trainings that disagree: t with one degree of freedom, 12.7 times the standard error of .3, is far beyond 1.
+    real = np.full((4, 2), 0.5)
+    other = real + np.array([0.3, -0.3]) + np.linspace(0, 0.01, 4)[:, None]
+    assert compare(real, other).ci == (-1.0, 1.0)
+    scores = scores_of("real", 10 * real, "hd95") + scores_of("real-syn", 10 * other, "hd95")
+    distance = compare_planned(ScoreTable(scores), [Planned("real-syn", "real", 1.0, "WT", "hd95")], STATISTICS)[0]
+    assert distance.ci[0] < -10

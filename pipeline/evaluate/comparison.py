@@ -18,7 +18,7 @@ from scipy import stats
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import FloatArray, ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, PLANNED_METRICS
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, METRICS_BY_NAME, PLANNED_METRICS
 
 MIN_PATIENTS_RELIABLE = 20
 # One training of each arm cannot tell an arm from the luck of a training.
@@ -142,7 +142,7 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
             region=plan.region,
             metric=plan.metric,
             delta=float(values.mean()),
-            ci=mean_interval(values, statistics),
+            ci=mean_interval(values, statistics, METRICS_BY_NAME[plan.metric].difference_bounds),
             p=p,
             p_holm=p_holm,
             n_patients=len(values),

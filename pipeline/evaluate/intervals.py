@@ -26,6 +26,7 @@ from scipy import stats
 from pipeline.evaluate.scores import FloatArray
 
 Interval = tuple[float, float]
+UNBOUNDED = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class Summary:
     ci: Interval | None
 
 
-def summarise(
-    table: FloatArray, statistics: Statistics, bounds: tuple[float, float] = (-math.inf, math.inf)
-) -> Summary:
+def summarise(table: FloatArray, statistics: Statistics, bounds: tuple[float, float] = UNBOUNDED) -> Summary:
     """Summarise values over patients.
 
     Parameters
@@ -70,19 +69,20 @@ def summarise(
     """
     by_patient = table.mean(axis=1)
     sd = float(by_patient.std(ddof=1)) if len(by_patient) > 1 else None
-    ci = mean_interval(table, statistics)
-    if ci is not None:
-        ci = max(ci[0], bounds[0]), min(ci[1], bounds[1])
-    return Summary(float(by_patient.mean()), sd, ci)
+    return Summary(float(by_patient.mean()), sd, mean_interval(table, statistics, bounds))
 
 
-def mean_interval(table: FloatArray, statistics: Statistics) -> Interval | None:
+def mean_interval(
+    table: FloatArray, statistics: Statistics, bounds: tuple[float, float] = UNBOUNDED
+) -> Interval | None:
     """Return the interval of a mean over patients and trainings.
 
     Parameters
     ----------
     table : ndarray, (patients, seeds), float64
     statistics : Statistics
+    bounds : tuple of float
+        Least and greatest value that the mean can have: the interval does not go beyond.
 
     Returns
     -------
@@ -91,9 +91,10 @@ def mean_interval(table: FloatArray, statistics: Statistics) -> Interval | None:
         patients. With one training it says nothing of others.
     """
     bootstrap, crossed = bootstrap_interval(table, statistics), t_interval(table, statistics.alpha)
-    if bootstrap is None or crossed is None:
-        return crossed
-    return min(bootstrap[0], crossed[0]), max(bootstrap[1], crossed[1])
+    if crossed is None:
+        return None
+    low, high = crossed if bootstrap is None else (min(bootstrap[0], crossed[0]), max(bootstrap[1], crossed[1]))
+    return max(low, bounds[0]), min(high, bounds[1])
 
 
 def t_interval(table: FloatArray, alpha: float) -> Interval | None:

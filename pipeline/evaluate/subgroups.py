@@ -12,7 +12,7 @@ from pipeline.evaluate.grouping import Filling, Groups, Stratum, list_groups
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, METRICS_BY_NAME
 
 MIN_PATIENTS = 5
 EXPLORATORY = (
@@ -86,11 +86,12 @@ def compare_subgroups(
         If the comparison lacks scores.
     """
     differences = table.difference(planned.arm, planned.baseline, planned.share, planned.region, planned.metric)
+    bounds = METRICS_BY_NAME[planned.metric].difference_bounds
     found, left_out = [], []
     for attribute, members in list_groups(groups).items():
         for group, patients in members.items():
             own = differences.take(patients)
-            interval = mean_interval(own.values, statistics) if len(own) >= MIN_PATIENTS else None
+            interval = mean_interval(own.values, statistics, bounds) if len(own) >= MIN_PATIENTS else None
             if interval is None:
                 left_out.append((attribute, group, len(own)))
                 continue

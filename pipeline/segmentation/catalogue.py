@@ -40,6 +40,12 @@ class Metric:
     bounds: tuple[float, float] = (0.0, 1.0)
     unit: str = ""
 
+    @property
+    def difference_bounds(self) -> tuple[float, float]:
+        """Least and greatest difference between two values."""
+        width = self.bounds[1] - self.bounds[0]
+        return -width, width
+
 
 UNBOUNDED = (0.0, math.inf)
 METRICS_BY_NAME: dict[str, Metric] = {
