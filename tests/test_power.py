@@ -22,9 +22,9 @@ def share_found(gain, study, n=120):
             # The others do not differ at all, so that Holm has them to count and nothing to find.
             values = table if number == 0 else np.zeros_like(table)
             for (patient, seed), value in np.ndenumerate(values):
-                key = (seed, f"p{patient:02d}", "WT", f"m{number}")
+                key = (seed, f"p{patient:02d}", f"region {number}", "hd95")
                 scores += [Score("arm", *key, float(value)), Score("base", *key, 0.0)]
-        plan = [Planned("arm", "base", 1.0, "WT", f"m{number}") for number in range(study.n_comparisons)]
+        plan = [Planned("arm", "base", 1.0, f"region {number}", "hd95") for number in range(study.n_comparisons)]
         found.append(is_significant(compare_planned(ScoreTable(scores), plan, statistics)[0], study.alpha))
     return np.mean(found)
 

@@ -78,9 +78,9 @@ def _extreme_rows(findings: Findings, main: Comparison) -> list[PicturedCase]:
     cases = {case.subject: case for case in findings.experiment.real.patients("test")}
     title = METRIC_TITLES[main.metric]
     return [
-        make_row(cases[patient], f"{kind}\n{title} {change[patient]:+.2f}")
+        make_row(cases[patient], f"{kind} {rank}, difference\nin {title} {change[patient]:+.2f}, all trainings")
         for kind, chosen in zip(("worst", "best"), choose_extremes(difference, main.metric), strict=True)
-        for patient in chosen
+        for rank, patient in enumerate(chosen, start=1)
     ]
 
 
@@ -113,7 +113,7 @@ def _row_maker(findings: Findings, arms: Sequence[Arm]) -> Callable[[Case, str],
             modality=modality,
             index=shown_slice(case),
             predictions={name: slices[name][case.subject] for name in first},
-            notes={name: f"WT Dice of the volume {dice[name, case.subject]:.2f}" for name in first},
+            notes={name: f"{MAIN_REGION} Dice {dice[name, case.subject]:.2f}, training 1" for name in first},
             title=title,
         )
 
