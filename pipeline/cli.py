@@ -29,7 +29,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=
 def run(
     config: ConfigArgument,
     out: OutOption = None,
-    first: Annotated[str, typer.Option("--from", help="First stage to run; those before it must hold.")] = "ingest",
+    first: Annotated[str, typer.Option("--from", help="First stage to run; those that it reads must hold.")] = "ingest",
     last: Annotated[str, typer.Option("--until", help="Last stage to run.")] = "export",
     overrides: SetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, with sizes and times.")] = False,
@@ -53,7 +53,7 @@ def _add_stage_verb(stage: str, help_text: str) -> None:
     def verb(config: ConfigArgument, out: OutOption = None, overrides: SetOption = None) -> None:
         run(config, out, stage, stage, overrides)
 
-    app.command(name=stage, help=f"{help_text} The stages before it must have been run.")(verb)
+    app.command(name=stage, help=f"{help_text} The stages that it reads must have been run.")(verb)
 
 
 _add_stage_verb("ingest", "Read scans, de-identify and harmonise them, split by person.")

@@ -5,34 +5,20 @@ Defaults are those of a real data set; the presets in ``configs/`` say what they
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from pipeline.config_base import PositiveFloat, PositiveInt, Section, Shape, Share, expand_home
+from pipeline.config_evaluate import EvaluateSection, SegmenterSection
 from pipeline.config_privacy import list_conflicts
 from pipeline.config_problems import describe_problem
 from pipeline.errors import ConfigError
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-ArmName = Literal["real", "real-aug", "real-syn", "real-syn-aug", "syn"]
 PerceptualNetwork = Literal["resnet10", "resnet18", "resnet34", "resnet50"]
 LabelSource = Literal["recombine", "atlas"]
 Attribute = Literal["volume", "hemisphere", "lobe", "enhancing", "foci", "contrast"]
-Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, closed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def expand_home(value: object) -> object:
-    """Take ``~`` for the home folder: a shell does not, behind ``--set key=``."""
-    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~") else value
 
 
 class RunSection(Section):
@@ -195,19 +181,6 @@ class TrainSection(Section):
         return self
 
 
-class SegmenterSection(Section):
-    """How a segmenter is trained."""
-
-    steps: PositiveInt = Field(4000, description="Optimiser steps, the same in every arm.")
-    batch_size: PositiveInt = Field(8, description="Slices in a step.")
-    filters: Annotated[int, Field(ge=8, multiple_of=8)] = Field(16, description="First-level filters of SegResNet.")
-    learning_rate: PositiveFloat = Field(
-        1e-3, description="AdamW step size; rises over the first tenth of the steps, then decays by a cosine."
-    )
-    augmentation_strength: Share = Field(1.0, description="Scales probabilities and ranges of ordinary augmentation.")
-    validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
-
-
 class CurationSection(Section):
     """Which synthetic cases are kept; the audit's references choose theirs the same way."""
 
@@ -298,6 +271,8 @@ class GenerateSection(Section):
             raise ValueError("label_sources: expected shares that sum to 1")
         if list(self.volume_edges_ml) != sorted(set(self.volume_edges_ml)):
             raise ValueError("volume_edges_ml: expected four increasing volumes")
+        if self.judge.dimensions != 2:
+            raise ValueError("judge: expected dimensions 2; what it is shown for realism are slices")
         if not self.enhancing_edges[0] < self.enhancing_edges[1] <= 0.5:
             raise ValueError("enhancing_edges: expected two increasing shares of at most .5")
         if self.contrast_edges and not self.contrast_edges[0] < self.contrast_edges[1]:
@@ -343,26 +318,6 @@ class AuditSection(Section):
     def _even_references(self) -> Self:
         if self.n_references % 2:
             raise ValueError("n_references: expected an even number, since halves come in complementary pairs")
-        return self
-
-
-class EvaluateSection(SegmenterSection):
-    """Segmentation with and without synthetic scans."""
-
-    arms: tuple[ArmName, ...] = Field(get_args(ArmName), description="Arms to train.")
-    baseline: ArmName = Field("real-aug", description="Arm that the others are compared with.")
-    n_seeds: PositiveInt = Field(3, description="Trainings of each arm.")
-    synthetic_share: Share = Field(0.25, description="Share of synthetic slices in a step of the mixed arms.")
-    real_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="Share of real training patients used."
-    )
-    n_bootstrap: Annotated[int, Field(ge=200)] = Field(2000, description="Bootstrap samples of each interval.")
-    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of intervals and tests.")
-
-    @model_validator(mode="after")
-    def _baseline_trained(self) -> Self:
-        if self.baseline not in self.arms:
-            raise ValueError(f"baseline: expected one of the arms {', '.join(self.arms)}")
         return self
 
 

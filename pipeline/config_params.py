@@ -17,6 +17,7 @@ PATH_VALUED = frozenset(
         "ingest.brain_weights",
         "train.perceptual_weights",
         "audit.policy",
+        "evaluate.received_release",
         "compute.scheduler",
     }
 )

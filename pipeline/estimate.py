@@ -10,20 +10,30 @@ import numpy as np
 import torch
 
 from pipeline.audit.attacks.registry import ATTACKS
-from pipeline.config import RunConfig, SegmenterSection
+from pipeline.config import RunConfig
+from pipeline.config_evaluate import EvaluateSection, SegmenterSection
+from pipeline.evaluate.findings import list_planned
+from pipeline.evaluate.mixing import search_section
+from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.labels import LabelScheme
 from pipeline.layout import FOLDERS, STAGES, read_done
+from pipeline.parallel import training_device
 from pipeline.runner import plan_stages, select_stages
+from pipeline.segmentation.arms import list_arms
+from pipeline.segmentation.segmenter import time_step
 from pipeline.train.data import Batch
 from pipeline.train.loop import time_steps
 from pipeline.train.plan import TrainingPlan
 
 SECONDS_PER_VOXEL_INGEST = 1.5e-5
 SECONDS_PER_VOXEL_DRAWN = 1e-6
-SEGMENTER_STEP_SHARE = 0.6
+# Longest side of what is timed of a segmenter; larger ones are scaled up.
+TIMED_SIDE = 96
+# Of the time that a training step takes of the same voxels.
+PREDICTION_SHARE = 0.35
 # A turn of the discriminator under differential privacy, in ordinary steps of a batch of that size.
 PRIVATE_TURN = 0.6
 BYTES_PER_VOXEL = 2
@@ -55,24 +65,50 @@ def describe_plan(config: RunConfig, run_dir: Path, first: str, last: str) -> st
             lines.append(f"{stage:<10}holds, would be skipped (took {done.get('seconds', 0):.0f} s)")
         else:
             total += seconds[stage]
-            lines.append(
-                f"{stage:<10}would run: {_what(stage, config, n_cases)}; {_duration(seconds[stage])}{sizes[stage]}"
-            )
+            what = _what(stage, config, n_cases, manifest.scheme)
+            lines.append(f"{stage:<10}would run: {what}; {_duration(seconds[stage])}{sizes[stage]}")
     lines.append(f"in all about {_duration(total)} on this machine; run folder {run_dir}")
     return "\n".join(lines)
 
 
-def _what(stage: str, config: RunConfig, n_cases: int) -> str:
-    segmenter = config.evaluate
+def _what(stage: str, config: RunConfig, n_cases: int, scheme: LabelScheme) -> str:
     n_candidates = config.generate.n_cases * config.generate.curation.candidates
     return {
         "ingest": f"{n_cases} cases to {'x'.join(map(str, config.ingest.size_voxels))} voxels",
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases of {n_candidates} candidates",
         "audit": f"{_audit_trainings(config)} more trainings of {config.train.steps} steps, {len(ATTACKS)} attacks",
-        "evaluate": f"{len(segmenter.arms)} arms x {segmenter.n_seeds} seeds of {segmenter.steps} steps",
+        "evaluate": f"{describe_trainings(config.evaluate)}; {describe_detectable(config, n_cases, scheme)}",
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
     }[stage]
+
+
+def describe_trainings(config: EvaluateSection) -> str:
+    """Say how many segmenters the evaluation trains, arm by arm and share by share, and how many its search."""
+    shares: dict[str, list[str]] = {}
+    for name, share in list_arms(config):
+        shares.setdefault(name, []).extend([f"{share:.0%}"] if share else [])
+    arms = ", ".join(f"{name} at {' and '.join(taken)}" if taken else f"{name} once" for name, taken in shares.items())
+    n_trainings = len(list_arms(config)) * config.n_seeds
+    said = f"{n_trainings} trainings of {config.steps} steps ({config.n_seeds} each of {arms} of the real patients)"
+    n_trials = _trials(config)
+    return said if not n_trials else f"{said}, a search of {n_trials} trainings of {search_section(config).steps} steps"
+
+
+def describe_detectable(config: RunConfig, n_cases: int, scheme: LabelScheme) -> str:
+    """Say which difference in Dice the evaluation could find, were each case a patient."""
+    evaluate = config.evaluate
+    n_comparisons = len(list_planned(evaluate, tuple(scheme.regions)))
+    if not n_comparisons:
+        return "nothing to compare"
+    study = Study(round(n_cases * config.ingest.split.test), evaluate.n_seeds, n_comparisons, evaluate.alpha)
+    return f"in Dice, {describe_power(study, ASSUMED_SPREADS['dice']).rstrip('.')}"
+
+
+def _trials(config: EvaluateSection) -> int:
+    """Return how many trainings the choice of the mix takes."""
+    n = config.search.n_candidates
+    return n * config.search.n_seeds if n > 1 else 0
 
 
 def _estimate_seconds(
@@ -83,23 +119,44 @@ def _estimate_seconds(
     voxels = float(np.prod(config.ingest.size_voxels))
     workers = config.compute.workers or torch.get_num_threads()
 
-    def segmenter_s(section: SegmenterSection) -> float:
-        in_plane = section.batch_size / config.train.batch_size * section.filters / config.train.channels
-        return section.steps * step_s * SEGMENTER_STEP_SHARE * in_plane
+    def segmenter_s(section: SegmenterSection, n_test: float = 0.0) -> float:
+        step_voxels, step_s = _time_segmenter_step(config, section, len(modalities), 1 + len(scheme.tumor))
+        n_val = n_cases * config.ingest.split.val * section.steps / section.validate_every
+        return section.steps * step_s + (n_val + n_test) * voxels / step_voxels * step_s * PREDICTION_SHARE
 
-    curation = config.generate.curation
+    curation, evaluate = config.generate.curation, config.evaluate
     candidates_s = config.generate.n_cases * curation.candidates * voxels * SECONDS_PER_VOXEL_DRAWN + 5.0
     redrawn_s = n_cases * config.ingest.split.test * voxels * SECONDS_PER_VOXEL_DRAWN
-    chooses_s = segmenter_s(config.generate.judge) if curation.candidates > 1 else 0.0
-    trainings = len(config.evaluate.arms) * config.evaluate.n_seeds
+    judge_s = segmenter_s(config.generate.judge)
+    chooses_s = judge_s if curation.candidates > 1 else 0.0
+    n_trainings = len(list_arms(evaluate)) * evaluate.n_seeds
+    arms_s = n_trainings * segmenter_s(evaluate, n_cases * config.ingest.split.test)
+    search_s = _trials(evaluate) * segmenter_s(search_section(evaluate)) if _trials(evaluate) else 0.0
+    side_by_side = min(workers, n_trainings) if training_device(config.compute) == "cpu" else 1
     return {
         "ingest": 10.0 + n_cases * voxels * SECONDS_PER_VOXEL_INGEST / workers,
         "train": train_s,
-        "generate": candidates_s + chooses_s + segmenter_s(config.generate.judge) + redrawn_s,
+        "generate": candidates_s + chooses_s + judge_s + redrawn_s,
         "audit": _audit_trainings(config) * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
-        "evaluate": trainings * segmenter_s(config.evaluate),
+        "evaluate": (arms_s + search_s) / side_by_side,
         "export": config.generate.n_cases * voxels * 2e-7 + 2.0,
     }
+
+
+def _time_segmenter_step(
+    config: RunConfig, section: SegmenterSection, n_modalities: int, n_classes: int
+) -> tuple[float, float]:
+    """Return the voxels of a segmenter's step and its seconds, on one thread, as trainings side by side have."""
+    size = section.patch_voxels or config.ingest.size_voxels[: section.dimensions]
+    timed = tuple(min(side, TIMED_SIDE) for side in size)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = time_step(section, n_modalities, n_classes, timed, training_device(config.compute))
+    finally:
+        torch.set_num_threads(n_threads)
+    voxels = float(np.prod(size)) * section.batch_size
+    return voxels, seconds * voxels / float(np.prod(timed))
 
 
 def _audit_trainings(config: RunConfig) -> int:

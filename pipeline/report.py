@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.attributes import TITLES
-from pipeline.audit.page import VERDICT_SENTENCES, audit_section
+from pipeline.audit.page import audit_section
 from pipeline.cohort import read_tsv
+from pipeline.evaluate.page import evaluation_section
 from pipeline.labels import REGION_TITLES
 from pipeline.layout import FOLDERS, STAGES, read_done
 from pipeline.page import STYLE, escape, make_table, picture, with_interval
@@ -20,6 +21,13 @@ STAGE_TITLES = {
     "evaluate": "5. Does it help segmentation?",
     "export": "6. Release",
 }
+VERDICT_REASONS = {
+    "pass": "the audit found no leak above its limits",
+    "fail": "the audit found that the release would tell who was in the training data",
+    "unresolved": "the audit could neither find a leak nor exclude one",
+    "invalid": "the audit's own controls misbehaved",
+}
+NO_AUDIT = "the audit has not been run"
 GROUP_TITLES = {
     "recombine": "recombined from two persons",
     "atlas": "grown in an atlas",
@@ -71,22 +79,27 @@ convention: the patient's right is on the left.</p>
 
 
 def _headline(run_dir: Path, current: Collection[str]) -> str:
+    """Return the verdict in one sentence, and in smaller type how far to trust it and what was released."""
     audit, gain, manifest = (
         _read_json(run_dir / FOLDERS[stage] / name) if stage in current else {}
         for stage, name in (("audit", "audit.json"), ("evaluate", "gain.json"), ("export", "manifest.json"))
     )
     verdict = str(audit.get("verdict", ""))
-    sentences = [VERDICT_SENTENCES.get(verdict, "The audit has not been run yet: nothing may leave the building.")]
-    sentences.append(str(gain.get("summary", "")))
+    found = f"<b>Verdict: {escape(verdict or 'none yet')}</b>, as {VERDICT_REASONS.get(verdict, NO_AUDIT)}"
+    summary = str(gain.get("summary", "")).rstrip(".")
+    # A sentence of its own elsewhere; here it goes on after a semicolon.
+    helps = f"; {escape(summary[0].lower() + summary[1:])}" if summary else ""
+    notes = [*map(str, gain.get("cautions", ())), _released(audit, manifest)]
+    return f'<p class="verdict {escape(verdict)}">{found}{helps}.</p><p class="note">{escape(" ".join(notes))}</p>'
+
+
+def _released(audit: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     override = manifest.get("override") or {}
-    if manifest and override:
-        sentences.append(f"A release was written by override; the reason given: {override.get('reason', '')}")
-    elif manifest:
-        sentences.append("A release was written.")
-    elif audit:
-        sentences.append("No release was written.")
-    title = f"<b>Verdict: {escape(verdict or 'none yet')}.</b>"
-    return f'<p class="verdict {escape(verdict)}">{title} {escape(" ".join(sentences))}</p>'
+    if override:
+        return f"A release was written by override; the reason given: {override.get('reason', '')}"
+    if manifest:
+        return "A release was written."
+    return "No release was written." if audit else "Without an audit nothing may leave the building."
 
 
 def _phantom_note(run_dir: Path) -> str:
@@ -289,28 +302,7 @@ def _audit(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def _evaluate(folder: Path, summary: Mapping[str, Any]) -> str:
-    gain = _read_json(folder / "gain.json")
-    regions = list(gain["arms"][0]["regions"])
-    head = (
-        "arm",
-        *(f"Dice, {REGION_TITLES[r]}" for r in regions),
-        *(f"HD95 in mm, {REGION_TITLES[r]}" for r in regions),
-    )
-    rows = []
-    for arm in gain["arms"]:
-        cells = [
-            with_interval(arm["regions"][r][m]["mean"], arm["regions"][r][m]["ci"])
-            for m in ("dice", "hd95")
-            for r in regions
-        ]
-        rows.append((arm["name"], *cells))
-    sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"] if c["metric"] == "dice")
-    return (
-        f"<p>{escape(gain['summary'])}</p>{make_table(head, rows)}"
-        f"{picture(folder / 'figures' / 'gain.png', 'Difference to the baseline, per person, with intervals')}"
-        f"<ul>{sentences}</ul>"
-        f"{picture(folder / 'figures' / 'segmentations.png', 'Test persons: true outline and what was found')}"
-    )
+    return evaluation_section(folder)
 
 
 def _export(folder: Path, summary: Mapping[str, Any]) -> str:

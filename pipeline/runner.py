@@ -7,7 +7,7 @@ import json
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ STAGE_CODE = {
     "train": ("train",),
     "generate": ("generate", "segmentation", "train"),
     "audit": ("audit", "generate", "segmentation", "train"),
-    "evaluate": ("evaluate", "segmentation", "train"),
+    "evaluate": ("evaluate", "generate", "segmentation", "train"),
     "export": ("export",),
 }
 SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})
@@ -107,7 +107,7 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
     Raises
     ------
     ConfigError
-        If a name is no stage, ``first`` comes after ``last``, or a stage before ``first`` has not been run.
+        If a name is no stage, ``first`` comes after ``last``, or a stage that they read has not been run.
     GateRefused
         If the gate refuses; the report is written all the same.
     SynthcohortError
@@ -126,8 +126,8 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
         fingerprints = {stage: item.fingerprint for stage, item in plan_stages(config, run_dir).items()}
         for stage, value in fingerprints.items():
             _finish_renaming(run_dir, stage, value)
-        plan = _compare(run_dir, fingerprints)
-        for stage in STAGES[: STAGES.index(first)]:
+        plan = _compare(config, run_dir, fingerprints)
+        for stage in _list_needed(selected, config):
             if not plan[stage].holds:
                 raise ConfigError(
                     f"--from {first}: stage {stage} has no finished result for this config; leave out --from"
@@ -145,7 +145,7 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
                 for stage in selected:
                     _run_or_keep(plan[stage], config, run_dir, tracking)
             finally:
-                _write_report(run_dir, fingerprints, tracking)
+                _write_report(config, run_dir, fingerprints, tracking)
 
 
 def _make_key(config: RunConfig) -> None:
@@ -179,40 +179,57 @@ def select_stages(first: str, last: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Whether a stage's result on disk holds for a config."""
+    """Whether a stage's result on disk holds for a config, and what it is made from."""
 
     stage: str
     fingerprint: str
     holds: bool
+    upstream: tuple[str, ...]
+
+
+def upstream_of(stage: str, config: RunConfig) -> tuple[str, ...]:
+    """Return the stages whose folders a stage reads."""
+    if stage == "evaluate" and config.evaluate.received_release is not None:
+        return ("ingest",)
+    return UPSTREAM[stage]
+
+
+def _list_needed(selected: Sequence[str], config: RunConfig) -> tuple[str, ...]:
+    """Return the stages that must hold before these run: what they read, and what that was made from, in order."""
+    needed: set[str] = set()
+    for stage in reversed(STAGES):
+        if stage in selected or stage in needed:
+            needed |= set(upstream_of(stage, config))
+    return tuple(stage for stage in STAGES if stage in needed and stage not in selected)
 
 
 def plan_stages(config: RunConfig, run_dir: Path) -> dict[str, StagePlan]:
     """Compute the fingerprint of each stage and compare it with what is on disk."""
     fingerprints: dict[str, str] = {}
     for stage in STAGES:
-        upstream = {name: fingerprints[name] for name in UPSTREAM[stage]}
+        upstream = {name: fingerprints[name] for name in upstream_of(stage, config)}
         fingerprints[stage] = fingerprint(stage, config, upstream)
-    return _compare(run_dir, fingerprints)
+    return _compare(config, run_dir, fingerprints)
 
 
-def _compare(run_dir: Path, fingerprints: Mapping[str, str]) -> dict[str, StagePlan]:
+def _compare(config: RunConfig, run_dir: Path, fingerprints: Mapping[str, str]) -> dict[str, StagePlan]:
     """Tell which stages hold: their own fingerprint, and made from just the folders upstream that are there now."""
     plans: dict[str, StagePlan] = {}
     for stage, value in fingerprints.items():
-        done = read_done(run_dir / FOLDERS[stage])
+        done, upstream = read_done(run_dir / FOLDERS[stage]), upstream_of(stage, config)
         holds = (
             done is not None
             and done["fingerprint"] == value
-            and all(plans[name].holds for name in UPSTREAM[stage])
-            and done["upstream"] == _digests_upstream(run_dir, stage)
+            and all(plans[name].holds for name in upstream)
+            and done["upstream"] == _digests_upstream(run_dir, upstream)
         )
-        plans[stage] = StagePlan(stage, value, holds)
+        plans[stage] = StagePlan(stage, value, holds, upstream)
     return plans
 
 
-def _digests_upstream(run_dir: Path, stage: str) -> dict[str, str]:
+def _digests_upstream(run_dir: Path, upstream: Sequence[str]) -> dict[str, str]:
     """Return the digests of the folders that a stage reads: on a GPU a training done again gives other bytes."""
-    records = {name: read_done(run_dir / FOLDERS[name]) for name in UPSTREAM[stage]}
+    records = {name: read_done(run_dir / FOLDERS[name]) for name in upstream}
     return {name: record["digest"] for name, record in records.items() if record is not None}
 
 
@@ -247,6 +264,9 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
         content["policy"] = _digest_named(str(policy_file(sections["audit"].pop("policy"))))
     if "train" in sections:
         content["perceptual_weights"] = _digest_named(sections["train"].pop("perceptual_weights"))
+    if "evaluate" in sections:
+        release = sections["evaluate"].pop("received_release")
+        content["received_release"] = _digest_named(None if release is None else str(Path(release) / "manifest.json"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -285,7 +305,7 @@ def load_stage(stage: str) -> Callable[[StageContext], Summary]:
 def _run_or_keep(plan: StagePlan, config: RunConfig, run_dir: Path, tracking: Tracking) -> None:
     """Run a stage unless its result holds; the stages before it do."""
     done = read_done(run_dir / FOLDERS[plan.stage])
-    upstream = _digests_upstream(run_dir, plan.stage)
+    upstream = _digests_upstream(run_dir, plan.upstream)
     if done is None or done["fingerprint"] != plan.fingerprint or done["upstream"] != upstream:
         _run_stage(plan, config, run_dir, tracking)
         return
@@ -348,7 +368,7 @@ def _finish(plan: StagePlan, out: Path, target: Path, summary: Summary, seconds:
     checksums = digest_tree(out)
     record = {
         "fingerprint": plan.fingerprint,
-        "upstream": _digests_upstream(target.parent, plan.stage),
+        "upstream": _digests_upstream(target.parent, plan.upstream),
         "summary": summary,
         "digest": digest_of(checksums),
         "files": checksums,
@@ -377,12 +397,13 @@ def _rename(out: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_report(run_dir: Path, fingerprints: Mapping[str, str], tracking: Tracking) -> None:
+def _write_report(config: RunConfig, run_dir: Path, fingerprints: Mapping[str, str], tracking: Tracking) -> None:
     """Write the report of what holds."""
     from pipeline.report import write_report
 
     try:
-        path = write_report(run_dir, {stage for stage, plan in _compare(run_dir, fingerprints).items() if plan.holds})
+        plans = _compare(config, run_dir, fingerprints)
+        path = write_report(run_dir, {stage for stage, plan in plans.items() if plan.holds})
     except Exception as error:  # whatever a damaged file brings about: it must not hide why a stage stopped
         say(f"      no report: a stage's files are damaged ({type(error).__name__}); run that stage again")
         return

@@ -233,6 +233,30 @@ def check_whole(maps: LabelMaps) -> None:
     assert ndimage.label(brain)[1] == 1
 
 
+# Segmenters -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def segment_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run folder with a tiny real cohort and a tiny synthetic one."""
+    from segment_builders import SPLITS, write_tiny_cohort
+
+    folder = tmp_path_factory.mktemp("segment")
+    write_tiny_cohort(folder / "cohort", SPLITS)
+    write_tiny_cohort(folder / "synthetic", ("n/a",) * 3, first=100)
+    return folder
+
+
+@pytest.fixture
+def real(segment_run: Path) -> Cohort:
+    return open_cohort(segment_run / "cohort")
+
+
+@pytest.fixture
+def synthetic(segment_run: Path) -> Cohort:
+    return open_cohort(segment_run / "synthetic")
+
+
 # The audit; other tests have a `cohort` and a `run_dir` of their own --------------------------------------------------
 
 

@@ -78,7 +78,9 @@ def build_run(run_dir, verdict="pass", **cohort_options):
     (run_dir / "audit").mkdir()
     (run_dir / "audit" / "audit.json").write_text(json.dumps(build_audit(run_dir, verdict)))
     (run_dir / "evaluation").mkdir()
-    (run_dir / "evaluation" / "gain.json").write_text(json.dumps({"summary": "Dice rose by 0.01 in this run."}))
+    (run_dir / "evaluation" / "gain.json").write_text(
+        json.dumps({"summary": "Dice rose by 0.01 in this run.", "cautions": ["Few patients."]})
+    )
     write_records(run_dir)
 
 

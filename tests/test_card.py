@@ -49,7 +49,7 @@ def test_the_card_says_what_a_receiver_must_know(passed_run):
         "| medium (25 to 60 ml) | 1 | 0 |",
         "Privacy audit: **pass under policy 'default', the shipped one**.",
         "0.512 (0.400 to 0.620)",
-        "Dice rose by 0.01 in this run.",
+        "Dice rose by 0.01 in this run. Few patients.",
         "too few references",
         "at a false positive rate of 0.01",
         "synthcohort verify RELEASE",

@@ -1,26 +1,29 @@
 import numpy as np
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.evaluate.comparison import (
-    Score,
-    Statistics,
-    bootstrap_interval,
-    compare_arms,
+    Planned,
+    compare_planned,
+    comparison_json,
     describe,
+    describe_finding,
     holm,
     is_significant,
-    summarise,
-    table_of,
+    plan_comparisons,
+    rank_biserial,
     wilcoxon_p,
 )
+from pipeline.evaluate.intervals import Statistics
+from pipeline.evaluate.scores import Score, ScoreTable
 
 STATISTICS = Statistics(n_bootstrap=500, alpha=0.05, seed=1)
 
 
-def scores_of(arm, values, metric="dice"):
+def scores_of(arm, values, metric="dice", share=1.0):
     """Scores of one region from a (patients, seeds) table."""
     return [
-        Score(arm, seed, f"p{patient:03d}", "WT", metric, float(value))
+        Score(arm, seed, f"p{patient:03d}", "WT", metric, float(value), share)
         for patient, row in enumerate(np.asarray(values))
         for seed, value in enumerate(row)
     ]
@@ -28,8 +31,7 @@ def scores_of(arm, values, metric="dice"):
 
 def compare(real, other):
     both = scores_of("real", real) + scores_of("real-syn", other)
-    both += scores_of("real", np.ones_like(real), "hd95") + scores_of("real-syn", np.ones_like(real), "hd95")
-    return compare_arms(both, "real", STATISTICS)[0]
+    return compare_planned(ScoreTable(both), [Planned("real-syn", "real", 1.0, "WT", "dice")], STATISTICS)[0]
 
 
 @pytest.fixture
@@ -43,13 +45,6 @@ def test_delta_is_the_mean_of_paired_differences_by_patient():
     assert comparison.delta == pytest.approx(0.2)
     assert comparison.seed_deltas == pytest.approx((0.25, 0.15))
     assert comparison.n_patients == 2
-
-
-def test_summary_takes_the_spread_over_patients_not_over_seeds():
-    summary = summarise(np.array([[0.4, 0.6], [0.9, 0.7]]), STATISTICS)
-    # Patient means .5 and .8: mean .65, SD .15 * sqrt(2)
-    assert summary.mean == pytest.approx(0.65)
-    assert summary.sd == pytest.approx(0.15 * 2**0.5)
 
 
 def test_holm_multiplies_by_the_tests_left_and_never_decreases():
@@ -107,34 +102,104 @@ def test_a_gain_in_one_seed_only_is_not_significant():
 def test_one_patient_gives_no_interval():
     comparison = compare([[0.5]], [[0.7]])
     assert comparison.ci is None
-    assert "no interval, not significant" in describe(comparison, 0.05)
-
-
-def test_equal_differences_fall_back_to_percentiles():
-    assert bootstrap_interval(np.full((6, 1), 0.25), STATISTICS) == (0.25, 0.25)
-    assert bootstrap_interval(np.full((6, 2), 0.25), STATISTICS) == (0.25, 0.25)
-
-
-def test_the_interval_depends_on_the_seed_alone(noise):
-    table = noise.normal(size=(10, 2))
-    assert bootstrap_interval(table, STATISTICS) == bootstrap_interval(table, STATISTICS)
-
-
-def test_intervals_cover_the_truth_about_as_often_as_they_say(noise):
-    quick = Statistics(n_bootstrap=200, alpha=0.1, seed=2)
-    intervals = [bootstrap_interval(noise.normal(size=(25, 1)), quick) for _ in range(100)]
-    covered = sum(low <= 0 <= high for low, high in intervals)
-    # Binomial(100, .9) lies within 81 to 97 with more than 99%; the bootstrap of 25 falls short by a little.
-    assert 78 <= covered <= 98
+    assert "not significant: one patient says nothing of others" in describe(comparison, 0.05)
 
 
 def test_less_distance_counts_as_better(noise):
-    real = noise.uniform(5, 9, (30, 1))
-    scores = scores_of("real", real, "hd95") + scores_of("real-syn", real - 2 + noise.normal(0, 0.1, (30, 1)), "hd95")
-    scores += scores_of("real", np.ones((30, 1))) + scores_of("real-syn", np.ones((30, 1)))
-    distance = next(c for c in compare_arms(scores, "real", STATISTICS) if c.metric == "hd95")
+    real = noise.uniform(5, 9, (30, 2))
+    scores = scores_of("real", real, "hd95") + scores_of("real-syn", real - 2 + noise.normal(0, 0.1, (30, 2)), "hd95")
+    distance = compare_planned(ScoreTable(scores), [Planned("real-syn", "real", 1.0, "WT", "hd95")], STATISTICS)[0]
     assert "significantly better" in describe(distance, 0.05)
 
 
-def test_what_was_not_scored_gives_an_empty_table():
-    assert table_of([], "real", "WT", "dice").shape == (0, 0)
+def test_a_gain_with_one_training_is_never_significant(noise):
+    real = noise.uniform(0.4, 0.8, (30, 1))
+    comparison = compare(real, real + 0.1 + noise.normal(0, 0.01, (30, 1)))
+    assert comparison.ci[0] > 0
+    assert comparison.p_holm < 0.05
+    assert not is_significant(comparison, 0.05)
+    assert "better in one training of each arm, not significant: it may be luck" in describe(comparison, 0.05)
+
+
+def test_rank_biserial_weighs_signs_by_ranks():
+    # Sizes .1, .2, .3, .4 have ranks 1 to 4; plus: 1 + 3 + 4 = 8, minus: 2; (8 - 2) / 10. The zero is left out.
+    assert rank_biserial(np.array([0.1, -0.2, 0.0, 0.3, 0.4])) == pytest.approx(0.6)
+    assert rank_biserial(np.zeros(4)) is None
+    assert rank_biserial(np.array([-0.1, -0.5])) == -1.0
+
+
+def test_a_plan_names_each_arm_at_each_share_but_two_without_real_scans_once():
+    plan = plan_comparisons(
+        [("real-syn", "real"), ("syn", "real"), ("syn-aug", "syn")], (0.25, 1.0), ("WT",), ("dice",), ("syn", "syn-aug")
+    )
+    assert plan == (
+        Planned("real-syn", "real", 0.25, "WT", "dice"),
+        Planned("real-syn", "real", 1.0, "WT", "dice"),
+        Planned("syn", "real", 0.25, "WT", "dice"),
+        Planned("syn", "real", 1.0, "WT", "dice"),
+        Planned("syn-aug", "syn", 0.0, "WT", "dice"),
+    )
+
+
+def test_arms_are_compared_at_their_share_and_synthetic_ones_at_each():
+    scores = scores_of("real", [[0.4], [0.4]], share=0.25) + scores_of("real", [[0.8], [0.8]], share=1.0)
+    scores += scores_of("real-syn", [[0.5], [0.5]], share=0.25) + scores_of("real-syn", [[0.8], [0.9]], share=1.0)
+    scores += scores_of("syn", [[0.6], [0.6]], share=0.0)
+    plan = plan_comparisons([("real-syn", "real"), ("syn", "real")], (0.25, 1.0), ("WT",), ("dice",), ("syn",))
+    deltas = {(c.arm, c.share): c.delta for c in compare_planned(ScoreTable(scores), plan, STATISTICS)}
+    assert deltas == {
+        ("real-syn", 0.25): pytest.approx(0.1),
+        ("real-syn", 1.0): pytest.approx(0.05),
+        ("syn", 0.25): pytest.approx(0.2),
+        ("syn", 1.0): pytest.approx(-0.2),
+    }
+
+
+def test_holm_counts_the_planned_comparisons_only(noise):
+    real = noise.uniform(0.4, 0.8, (30, 2))
+    other = real + noise.normal(0.01, 0.03, (30, 2))
+    scores = [
+        score
+        for metric in ("dice", "hd95", "sensitivity")
+        for score in scores_of("real", real, metric) + scores_of("real-syn", other, metric)
+    ]
+    planned = [Planned("real-syn", "real", 1.0, "WT", metric) for metric in ("dice", "hd95")]
+    comparisons = compare_planned(ScoreTable(scores), planned, STATISTICS)
+    # Two tests with the same p: both times two, though three metrics were scored.
+    assert [c.p_holm for c in comparisons] == pytest.approx([min(1.0, 2 * comparisons[0].p)] * 2)
+
+
+def test_the_sentence_names_share_and_effect(noise):
+    real = noise.uniform(0.4, 0.8, (30, 3))
+    scores = scores_of("real", real, share=0.25) + scores_of("real-syn", real + 0.05 + real * 0.01, share=0.25)
+    comparison = compare_planned(ScoreTable(scores), [Planned("real-syn", "real", 0.25, "WT", "dice")], STATISTICS)[0]
+    sentence = describe(comparison, 0.05)
+    assert sentence.startswith("real-syn changes whole tumour Dice by +0.056 (95% CI ")
+    assert "against real with 25% of the real patients, which is significantly better." in sentence
+    assert describe_finding(comparison, 0.05) == sentence.split(" Rank-biserial")[0]
+    # Every patient gains.
+    assert "Rank-biserial correlation +1.00." in sentence
+
+
+def test_a_planned_comparison_without_scores_is_refused():
+    table = ScoreTable(scores_of("real", [[0.5], [0.6]]))
+    with pytest.raises(DataError, match="same patients and seeds"):
+        compare_planned(table, [Planned("real-syn", "real", 1.0, "WT", "dice")], STATISTICS)
+
+
+def test_a_comparison_is_written_with_what_outsiders_read(noise):
+    real = noise.uniform(0.4, 0.8, (30, 3))
+    written = comparison_json(compare(real, real + 0.05 + noise.normal(0, 0.01, (30, 3))), 0.05)
+    assert {"arm", "baseline", "share", "region", "metric", "delta", "ci", "p_holm", "sentence"} <= written.keys()
+    assert written["significant"]
+    assert written["effect_size"] == 1.0
+
+
+def test_an_interval_goes_no_further_than_differences_can():
+    # Two trainings that disagree: t with one degree of freedom, 12.7 times the standard error of .3, is far beyond 1.
+    real = np.full((4, 2), 0.5)
+    other = real + np.array([0.3, -0.3]) + np.linspace(0, 0.01, 4)[:, None]
+    assert compare(real, other).ci == (-1.0, 1.0)
+    scores = scores_of("real", 10 * real, "hd95") + scores_of("real-syn", 10 * other, "hd95")
+    distance = compare_planned(ScoreTable(scores), [Planned("real-syn", "real", 1.0, "WT", "hd95")], STATISTICS)[0]
+    assert distance.ci[0] < -10

@@ -182,10 +182,27 @@ def test_a_grid_that_the_generator_cannot_halve_is_refused(tmp_path):
         ("compute: {devices: 2}", "a training runs on one device so far, got 2 x 1"),
         ("compute: {nodes: 3}", "a training runs on one device so far, got 1 x 3"),
         ("evaluate: {arms: [real, syn]}", "baseline: expected one of the arms real, syn"),
+        ("evaluate: {arms: [real-aug, syn, syn]}", "arms: expected each once"),
+        ("evaluate: {shares: [0.5, 0.5]}", "shares: expected each once"),
+        ("evaluate: {comparisons: [[syn-ft, real-aug]]}", "comparisons: expected pairs of two different arms among"),
+        ("evaluate: {comparisons: [[syn, syn]]}", "got syn and syn"),
+        ("evaluate: {comparisons: [[syn, real], [syn, real]]}", "comparisons: expected each once"),
+        ("evaluate: {patch_voxels: [32, 32, 32]}", "patch_voxels: expected 2 numbers, one for each axis, got 3"),
+        ("evaluate: {patch_voxels: [32, 36]}", "expected multiples of 2^levels = 8, at least 16, got (32, 36)"),
+        ("generate: {judge: {dimensions: 3}}", "judge: expected dimensions 2"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(tmp_path, text, words):
     assert words in refusal(tmp_path, text)
+
+
+def test_by_default_arms_are_compared_with_the_baseline_and_the_plain_pair_with_one_another():
+    section = parse_config({}, "x").evaluate
+    others = ("real", "real-syn", "real-syn-aug", "syn")
+    assert section.planned == (*((arm, "real-aug") for arm in others), ("real-syn", "real"))
+    assert parse_config({"evaluate": {"baseline": "real"}}, "x").evaluate.planned.count(("real-syn", "real")) == 1
+    given = {"arms": ["real-aug", "syn-ft"], "comparisons": [["syn-ft", "real-aug"]]}
+    assert parse_config({"evaluate": given}, "x").evaluate.planned == (("syn-ft", "real-aug"),)
 
 
 def test_flat_parameters_hold_no_path_and_no_address(tmp_path):

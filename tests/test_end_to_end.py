@@ -49,7 +49,7 @@ def test_bids_validator_accepts(finished_run: Path, folder: str) -> None:
 def test_report_is_self_contained_and_says_the_verdict(finished_run: Path) -> None:
     page = (finished_run / "report.html").read_text()
     verdict = json.loads((finished_run / "audit/audit.json").read_text())["verdict"]
-    assert f"Verdict: {verdict}." in page
+    assert f"<b>Verdict: {verdict}</b>, as " in page
     assert page.count("data:image/png;base64,") >= 6
     assert 'src="http' not in page
     assert 'href="http' not in page

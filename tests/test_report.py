@@ -11,7 +11,22 @@ def test_report_of_an_unfinished_run_says_so(finished_run: Path, tmp_path: Path)
     shutil.copytree(finished_run / "cohort", tmp_path / "cohort")
     page = write_report(tmp_path).read_text()
     assert page.count("Not finished.") == 5
-    assert "nothing may leave the building" in page
+    assert "<b>Verdict: none yet</b>, as the audit has not been run.</p>" in page
+    assert "Without an audit nothing may leave the building." in page
+
+
+def test_the_headline_is_one_sentence_with_cautions_in_smaller_type(tmp_path: Path) -> None:
+    for folder, name, content in (
+        ("audit", "audit.json", {"verdict": "pass"}),
+        ("evaluation", "gain.json", {"summary": "One arm was trained.", "cautions": ["Few < 20.", "No plateau."]}),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(json.dumps(content))
+    page = write_report(tmp_path).read_text()
+    assert (
+        '<p class="verdict pass"><b>Verdict: pass</b>, as the audit found no leak above its limits; one arm was '
+        'trained.</p><p class="note">Few &lt; 20. No plateau. No release was written.</p>'
+    ) in page
 
 
 def test_report_names_an_override_with_its_reason(finished_run: Path) -> None:

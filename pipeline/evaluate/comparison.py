@@ -1,72 +1,69 @@
-"""Comparison of arms: paired differences by patient, their intervals and tests, and what they say in words.
+"""Planned comparisons of arms: paired differences by patient, their intervals and tests, and what they say in words.
 
 References
 ----------
-Efron 1987, "Better bootstrap confidence intervals", doi:10.1080/01621459.1987.10478410. Owen 2007, "The pigeonhole
-bootstrap", doi:10.1214/07-AOAS122. Wilcoxon 1945, doi:10.2307/3001968. Holm 1979, "A simple sequentially rejective
-multiple test procedure", https://www.jstor.org/stable/4615733.
+Wilcoxon 1945, doi:10.2307/3001968. Holm 1979, "A simple sequentially rejective multiple test procedure",
+https://www.jstor.org/stable/4615733. Kerby 2014, "The simple difference formula", doi:10.2466/11.IT.3.1 (matched-pairs
+rank-biserial correlation).
 """
 
 import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
+from pipeline.evaluate.scores import FloatArray, ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.metrics import IS_BETTER_HIGHER, METRIC_TITLES, METRICS
-
-FloatArray = NDArray[np.float64]
-Interval = tuple[float, float]
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, METRICS_BY_NAME, PLANNED_METRICS
 
 MIN_PATIENTS_RELIABLE = 20
+# One training of each arm cannot tell an arm from the luck of a training.
+MIN_SEEDS = 2
+COMPARISON_DEFINITIONS = {
+    "delta": "arm minus baseline, paired by patient; a patient's value is the mean over seeds",
+    "ci": (
+        "bootstrap over patients and seeds (BCa; percentiles where degenerate), widened on each side to Cochran and "
+        "Cox's t interval with patients and seeds as two samples; with one seed over patients only: it then says "
+        "nothing of other trainings"
+    ),
+    "p_holm": (
+        "Wilcoxon signed-rank over patients, two-sided, Holm over all planned comparisons; null if all differences "
+        "are 0"
+    ),
+    "effect_size": (
+        "matched-pairs rank-biserial correlation: the ranks of the absolute differences of patients with a higher "
+        "value in the arm, less those of patients with a lower one, over all ranks; from -1 to 1, zeros left out"
+    ),
+    "significant": f"the interval leaves 0 out, p_holm is below alpha, and arms have {MIN_SEEDS} trainings or more",
+}
 
 
 @dataclass(frozen=True)
-class Score:
-    """One figure: of one training, one patient, one region, one metric."""
-
-    arm: str
-    seed: int
-    patient: str
-    region: str
-    metric: str
-    value: float
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """How intervals and tests are made.
+class Planned:
+    """A comparison that is named before the run.
 
     Parameters
     ----------
-    n_bootstrap : int
-    alpha : float
-        Level: intervals hold 1 - alpha.
-    seed : int
-        Of the bootstrap.
+    arm, baseline : str
+    share : float
+        Of the real data that the arm uses, or its baseline where the arm has no real scans.
+    region, metric : str
     """
 
-    n_bootstrap: int
-    alpha: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric of an arm over patients; None where there are too few of them."""
-
-    mean: float
-    sd: float | None
-    ci: Interval | None
+    arm: str
+    baseline: str
+    share: float
+    region: str
+    metric: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against the baseline, for one region and metric.
+    """An arm against its baseline, at one share, for one region and metric.
 
     Parameters
     ----------
@@ -79,6 +76,10 @@ class Comparison:
     n_patients : int
     seed_deltas : tuple of float
         The mean difference in each seed by itself.
+    share : float
+        Of the real data.
+    effect_size : float or None
+        Matched-pairs rank-biserial correlation; None if all differences are 0.
     """
 
     arm: str
@@ -91,120 +92,65 @@ class Comparison:
     p_holm: float | None
     n_patients: int
     seed_deltas: tuple[float, ...]
+    share: float = 1.0
+    effect_size: float | None = None
 
 
-def table_of(scores: Sequence[Score], arm: str, region: str, metric: str) -> FloatArray:
-    """Return an arm's values: (patients, seeds), float64, both sorted.
-
-    Every training scores every patient, so the table is full; it is (0, 0) where there are no scores.
-    """
-    values = {
-        (score.patient, score.seed): score.value
-        for score in scores
-        if (score.arm, score.region, score.metric) == (arm, region, metric)
-    }
-    patients, seeds = sorted({patient for patient, _ in values}), sorted({seed for _, seed in values})
-    return np.array([[values[patient, seed] for seed in seeds] for patient in patients]).reshape(
-        len(patients), len(seeds)
-    )
-
-
-def summarise(table: FloatArray, statistics: Statistics) -> Summary:
-    """Summarise values over patients.
+def plan_comparisons(
+    pairs: Sequence[tuple[str, str]],
+    shares: Sequence[float],
+    regions: Sequence[str],
+    metrics: Sequence[str] = PLANNED_METRICS,
+    without_real: Collection[str] = (),
+) -> tuple[Planned, ...]:
+    """List the comparisons of a run: Holm corrects for all of them, so that they are named before it.
 
     Parameters
     ----------
-    table : ndarray, (patients, seeds), float64
-        At least one patient.
-    statistics : Statistics
+    pairs : sequence of (str, str)
+        Arm and its baseline.
+    shares : sequence of float
+        Of the real data.
+    regions, metrics : sequence of str
+    without_real : collection of str
+        Arms that use no real scans: one of them is compared with its baseline at each share; two of them once.
     """
-    by_patient = table.mean(axis=1)
-    sd = float(by_patient.std(ddof=1)) if len(by_patient) > 1 else None
-    return Summary(float(by_patient.mean()), sd, bootstrap_interval(table, statistics))
+    planned = [
+        Planned(arm, baseline, 0.0 if {arm, baseline} <= set(without_real) else share, region, metric)
+        for arm, baseline in pairs
+        for share in shares
+        for region in regions
+        for metric in metrics
+    ]
+    return tuple(dict.fromkeys(planned))
 
 
-def bootstrap_interval(table: FloatArray, statistics: Statistics) -> Interval | None:
-    """Return the bootstrap interval of a mean over patients.
+def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: Statistics) -> list[Comparison]:
+    """Make the planned comparisons, in their order.
 
-    Patients are drawn with all of their seeds. With several seeds, these are drawn too, the same for all patients:
-    a training moves every patient's score at once, so its spread belongs in the interval.
-
-    Parameters
-    ----------
-    table : ndarray, (patients, seeds), float64
-    statistics : Statistics
-
-    Returns
-    -------
-    tuple of float or None
-        Bias-corrected and accelerated; percentiles where that is degenerate; None with fewer than two patients.
+    Raises
+    ------
+    DataError
+        If one of them lacks scores.
     """
-    n_patients, n_seeds = table.shape
-    if n_patients < 2:
-        return None
-
-    def mean_of(*indices: FloatArray, axis: int) -> FloatArray:
-        patients = indices[0].astype(int)
-        # One seed is no sample to draw from.
-        seeds = indices[1].astype(int) if n_seeds > 1 else np.zeros((1,) * patients.ndim, int)
-        means: FloatArray = table[patients[..., :, None], seeds[..., None, :]].mean(axis=(-2, -1))
-        return means
-
-    data = (np.arange(n_patients), np.arange(n_seeds)) if n_seeds > 1 else (np.arange(n_patients),)
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            # Of degenerate data; the percentiles take over.
-            warnings.simplefilter("ignore")
-            interval = stats.bootstrap(
-                data,
-                mean_of,
-                n_resamples=statistics.n_bootstrap,
-                confidence_level=1.0 - statistics.alpha,
-                method=method,
-                vectorized=True,
-                axis=-1,
-                rng=np.random.default_rng(statistics.seed),
-            ).confidence_interval
-        if math.isfinite(interval.low) and math.isfinite(interval.high):
-            return float(interval.low), float(interval.high)
-    return None
-
-
-def compare_arms(scores: Sequence[Score], baseline: str, statistics: Statistics) -> list[Comparison]:
-    """Compare every other arm with the baseline, in every region and metric: these are the planned comparisons.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        The same patients and seeds in every arm.
-    baseline : str
-    statistics : Statistics
-
-    Returns
-    -------
-    list of Comparison
-        In the order in which arms, regions and metrics first occur.
-    """
-    arms = [arm for arm in dict.fromkeys(score.arm for score in scores) if arm != baseline]
-    regions = list(dict.fromkeys(score.region for score in scores))
-    planned = [(arm, region, metric) for arm in arms for region in regions for metric in METRICS]
-    differences = [table_of(scores, *plan) - table_of(scores, baseline, *plan[1:]) for plan in planned]
-    p_values = [wilcoxon_p(difference.mean(axis=1)) for difference in differences]
-    rows = zip(planned, differences, p_values, holm(p_values), strict=True)
+    differences = [table.difference(p.arm, p.baseline, p.share, p.region, p.metric).values for p in planned]
+    p_values = [wilcoxon_p(values.mean(axis=1)) for values in differences]
     return [
         Comparison(
-            arm=arm,
-            baseline=baseline,
-            region=region,
-            metric=metric,
-            delta=float(difference.mean()),
-            ci=bootstrap_interval(difference, statistics),
+            arm=plan.arm,
+            baseline=plan.baseline,
+            region=plan.region,
+            metric=plan.metric,
+            delta=float(values.mean()),
+            ci=mean_interval(values, statistics, METRICS_BY_NAME[plan.metric].difference_bounds),
             p=p,
             p_holm=p_holm,
-            n_patients=len(difference),
-            seed_deltas=tuple(float(value) for value in difference.mean(axis=0)),
+            n_patients=len(values),
+            seed_deltas=tuple(float(value) for value in values.mean(axis=0)),
+            share=plan.share,
+            effect_size=rank_biserial(values.mean(axis=1)),
         )
-        for (arm, region, metric), difference, p, p_holm in rows
+        for plan, values, p, p_holm in zip(planned, differences, p_values, holm(p_values), strict=True)
     ]
 
 
@@ -214,6 +160,15 @@ def wilcoxon_p(differences: FloatArray) -> float | None:
         return None
     p = float(stats.wilcoxon(differences).pvalue)
     return p if math.isfinite(p) else None
+
+
+def rank_biserial(differences: FloatArray) -> float | None:
+    """Return the matched-pairs rank-biserial correlation (zeros left out), in [-1, 1]; None if all are 0."""
+    signed = differences[differences != 0]
+    if not len(signed):
+        return None
+    ranks = stats.rankdata(np.abs(signed))
+    return float((np.sign(signed) * ranks).sum() / ranks.sum())
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -231,9 +186,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def is_significant(comparison: Comparison, alpha: float) -> bool:
-    """Tell whether the interval leaves 0 out and the corrected p is below the level."""
+    """Tell whether the interval leaves 0 out, the corrected p is below the level and there are seeds enough."""
     excludes_zero = comparison.ci is not None and not crosses_zero(comparison.ci)
-    return excludes_zero and comparison.p_holm is not None and comparison.p_holm < alpha
+    small_p = comparison.p_holm is not None and comparison.p_holm < alpha
+    return excludes_zero and small_p and len(comparison.seed_deltas) >= MIN_SEEDS
 
 
 def crosses_zero(interval: Interval) -> bool:
@@ -243,24 +199,59 @@ def crosses_zero(interval: Interval) -> bool:
 
 def describe(comparison: Comparison, alpha: float) -> str:
     """Say in words what a comparison found, and how far to trust it."""
-    higher = comparison.delta > 0
-    better = higher == IS_BETTER_HIGHER[comparison.metric]
+    return " ".join([describe_finding(comparison, alpha), *_effect(comparison), *list_cautions(comparison)])
+
+
+def describe_finding(comparison: Comparison, alpha: float) -> str:
+    """Say in one sentence what a comparison found."""
     title = f"{REGION_TITLES[comparison.region]} {METRIC_TITLES[comparison.metric]}"
-    start = f"{comparison.arm} against {comparison.baseline}, {title}: {comparison.delta:+.3f}"
+    change = f"{comparison.arm} changes {title} by {comparison.delta:+.3f}"
+    if comparison.ci is not None:
+        change += f" ({interval_in_words(comparison.ci, alpha)})"
+    against = f"against {comparison.baseline} {share_in_words(comparison.share)}"
+    return f"{change} {against}, which is {_judge(comparison, alpha)}."
+
+
+def _judge(comparison: Comparison, alpha: float) -> str:
+    is_better = (comparison.delta > 0) == IS_BETTER_HIGHER[comparison.metric]
     if comparison.ci is None:
-        return f"{start}; no interval, not significant: one patient says nothing of others."
-    low, high = comparison.ci
-    start += f" ({1 - alpha:.0%} CI {low:+.3f} to {high:+.3f})"
+        return "not significant: one patient says nothing of others"
     if crosses_zero(comparison.ci):
-        finding = "not significant: the interval crosses 0"
-    elif not is_significant(comparison, alpha):
-        finding = "not significant after correction for all comparisons"
-    else:
-        finding = "significantly better" if better else "significantly worse"
-    return " ".join([f"{start}, {finding}.", *_cautions(comparison)])
+        return "not significant: the interval crosses 0"
+    if len(comparison.seed_deltas) < MIN_SEEDS:
+        return f"{'better' if is_better else 'worse'} in one training of each arm, not significant: it may be luck"
+    if not is_significant(comparison, alpha):
+        return "not significant after correction for all comparisons"
+    return "significantly better" if is_better else "significantly worse"
 
 
-def _cautions(comparison: Comparison) -> list[str]:
+def comparison_json(comparison: Comparison, alpha: float) -> dict[str, Any]:
+    """Return what gain.json says of a comparison."""
+    return {
+        **asdict(comparison),
+        "significant": is_significant(comparison, alpha),
+        "sentence": describe(comparison, alpha),
+    }
+
+
+def share_in_words(share: float) -> str:
+    """Say how much of the real data a comparison is at."""
+    if share == 0.0:
+        return "without real scans"
+    return "with all real scans" if share == 1.0 else f"with {share:.0%} of the real patients"
+
+
+def interval_in_words(interval: Interval, alpha: float) -> str:
+    """Write an interval with its level."""
+    return f"{1 - alpha:.0%} CI {interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def _effect(comparison: Comparison) -> list[str]:
+    return [] if comparison.effect_size is None else [f"Rank-biserial correlation {comparison.effect_size:+.2f}."]
+
+
+def list_cautions(comparison: Comparison) -> list[str]:
+    """Say what is against trusting a comparison: few patients, few trainings, trainings that disagree."""
     cautions = []
     if comparison.n_patients < MIN_PATIENTS_RELIABLE:
         cautions.append(f"Unreliable: {comparison.n_patients} test patients, fewer than {MIN_PATIENTS_RELIABLE}.")

@@ -1,7 +1,4 @@
-"""Pictures of the evaluation: arms with intervals, paired differences, outlines on test patients.
-
-Colours are Okabe and Ito's (2008), told apart by the colour-blind; markers tell the same in grey.
-"""
+"""Pictures of the evaluation: arms with intervals, outlines on test patients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pipeline.cohort import Case
-from pipeline.evaluate.comparison import Comparison, FloatArray, Summary, is_significant
+from pipeline.evaluate.intervals import Summary
+from pipeline.evaluate.picture_style import ARM_COLOUR, BASELINE_COLOUR, FAINT, axis_label, save_figure, tidy
+from pipeline.evaluate.scores import FloatArray, PatientTable
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
-from pipeline.segmentation.metrics import METRICS
-
-DOTS_PER_INCH = 110
-BASELINE_COLOUR, ARM_COLOUR, FAINT = "black", "#0072B2", "0.65"
-REGION_MARKERS = {"WT": ("o", "#0072B2"), "TC": ("s", "#D55E00"), "ET": ("^", "#009E73")}
-AXIS_LABELS = {"dice": "Dice (1 is best)", "hd95": "HD95, mm (0 is best)"}
-DELTA_LABELS = {"dice": "difference in Dice (right is better)", "hd95": "difference in HD95, mm (left is better)"}
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, PLANNED_METRICS
 
 
 @dataclass(frozen=True)
@@ -41,9 +34,9 @@ def draw_arms(rows: Sequence[ArmDots], baseline: str, path: Path) -> None:
     """Write the dot plot: a panel for each region and metric, a row for each arm."""
     arms, regions = list(dict.fromkeys(r.arm for r in rows)), list(dict.fromkeys(r.region for r in rows))
     figure = Figure(figsize=(9.0, 0.9 + len(regions) * (0.55 + 0.27 * len(arms))), layout="constrained")
-    axes = figure.subplots(len(regions), len(METRICS), sharey=True, squeeze=False)
+    axes = figure.subplots(len(regions), len(PLANNED_METRICS), sharey=True, squeeze=False)
     for row, region in enumerate(regions):
-        for column, metric in enumerate(METRICS):
+        for column, metric in enumerate(PLANNED_METRICS):
             panel = axes[row, column]
             panel.set_title(REGION_TITLES[region], loc="left", fontsize=10)
             for dots in (r for r in rows if (r.region, r.metric) == (region, metric)):
@@ -52,16 +45,16 @@ def draw_arms(rows: Sequence[ArmDots], baseline: str, path: Path) -> None:
             panel.set_ylim(len(arms) - 0.5, -0.5)
             # A distance has no upper end, and a region that is missed is far from all others: each panel its own.
             panel.set_xlim(*((-0.02, 1.02) if metric == "dice" else (min(0.0, *panel.get_xlim()), None)))
-            _tidy(panel)
+            tidy(panel)
             if row == len(regions) - 1:
-                panel.set_xlabel(AXIS_LABELS[metric])
+                panel.set_xlabel(axis_label(metric))
     handles = [
         Line2D([], [], marker="D", color=BASELINE_COLOUR, label=f"mean and interval, baseline {baseline}"),
         Line2D([], [], marker="o", color=ARM_COLOUR, label="mean and interval, other arms"),
         Line2D([], [], marker=".", color=FAINT, linestyle="", label="a test patient"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_dots(panel: Axes, dots: ArmDots, row: int, is_baseline: bool) -> None:
@@ -72,44 +65,6 @@ def _draw_dots(panel: Axes, dots: ArmDots, row: int, is_baseline: bool) -> None:
     if dots.summary.ci is not None:
         panel.plot(dots.summary.ci, [row, row], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
     panel.plot([dots.summary.mean], [row], marker=marker, color=colour, markersize=6, zorder=3)
-
-
-def draw_gain(comparisons: Sequence[Comparison], alpha: float, path: Path) -> None:
-    """Write the forest plot of paired differences; a full marker is significant, a hollow one is not."""
-    arms, regions = (
-        list(dict.fromkeys(values)) for values in zip(*[(c.arm, c.region) for c in comparisons], strict=True)
-    )
-    n_rows = len(arms) * (len(regions) + 1) - 1
-    figure = Figure(figsize=(9.0, 1.3 + 0.24 * n_rows), layout="constrained")
-    axes = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
-    ticks = {}
-    for panel, metric in zip(axes, METRICS, strict=True):
-        panel.axvline(0.0, color="black", linewidth=1)
-        for comparison in (c for c in comparisons if c.metric == metric):
-            row = arms.index(comparison.arm) * (len(regions) + 1) + regions.index(comparison.region)
-            ticks[row] = f"{comparison.arm}  {comparison.region}"
-            _draw_difference(panel, comparison, row, alpha)
-        panel.set_yticks(list(ticks), list(ticks.values()))
-        panel.set_ylim(n_rows - 0.5, -0.5)
-        panel.set_xlabel(DELTA_LABELS[metric])
-        _tidy(panel)
-    figure.suptitle(f"Paired differences to {comparisons[0].baseline}, with {1 - alpha:.0%} intervals", fontsize=11)
-    handles = [
-        Line2D([], [], marker=marker, color=colour, markerfacecolor="white", label=REGION_TITLES[region])
-        for region, (marker, colour) in REGION_MARKERS.items()
-        if region in regions
-    ]
-    handles.append(Line2D([], [], marker="o", color="black", label="filled: significant after Holm", linestyle=""))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    _save(figure, path)
-
-
-def _draw_difference(panel: Axes, comparison: Comparison, row: int, alpha: float) -> None:
-    marker, colour = REGION_MARKERS[comparison.region]
-    if comparison.ci is not None:
-        panel.plot(comparison.ci, [row, row], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
-    face = colour if is_significant(comparison, alpha) else "white"
-    panel.plot([comparison.delta], [row], marker=marker, color=colour, markerfacecolor=face, markersize=6.5, zorder=3)
 
 
 @dataclass(frozen=True)
@@ -127,6 +82,8 @@ class PicturedCase:
         Column title to predicted tumour map of the slice.
     notes : mapping of str to str
         Column title to what is written below the tile.
+    title : str
+        Written beside the row.
     """
 
     case: Case
@@ -134,6 +91,29 @@ class PicturedCase:
     index: int
     predictions: dict[str, UInt8Array]
     notes: dict[str, str]
+    title: str = ""
+
+
+def choose_extremes(difference: PatientTable, metric: str, n: int = 2) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Choose the patients whom an arm harms most and helps most, by their mean difference over seeds.
+
+    Parameters
+    ----------
+    difference : PatientTable
+        Arm minus baseline.
+    metric : str
+    n : int
+        Of each kind; fewer where there are not twice as many patients.
+
+    Returns
+    -------
+    tuple of tuple of str
+        The worst, worst first, and the best, best first; nobody is both.
+    """
+    gains = difference.by_patient() * (1.0 if IS_BETTER_HIGHER[metric] else -1.0)
+    order = [difference.patients[int(number)] for number in np.argsort(gains, kind="stable")]
+    n = min(n, len(order) // 2)
+    return tuple(order[:n]), tuple(order[::-1][:n])
 
 
 def draw_segmentations(rows: Sequence[PicturedCase], scheme: LabelScheme, path: Path) -> None:
@@ -151,6 +131,8 @@ def draw_segmentations(rows: Sequence[PicturedCase], scheme: LabelScheme, path: 
             panel.set_xticks([])
             panel.set_yticks([])
             panel.set_xlabel(row.notes.get(title, ""), fontsize=9)
+            if title == "scan":
+                panel.set_ylabel(row.title, fontsize=9)
             if number == 0:
                 panel.set_title(row.modality.upper() if title == "scan" else title, fontsize=10)
     handles = [
@@ -158,17 +140,4 @@ def draw_segmentations(rows: Sequence[PicturedCase], scheme: LabelScheme, path: 
         for name, value in scheme.tumor_values.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    _save(figure, path)
-
-
-def _tidy(panel: Axes) -> None:
-    panel.grid(axis="x", color="0.9")
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.tick_params(axis="y", length=0)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG; its bytes depend on the content only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    save_figure(figure, path)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,24 @@ from typing import Any
 import numpy as np
 
 from pipeline.cohort import Case, Cohort, open_cohort, write_json
-from pipeline.config import ComputeSection, EvaluateSection
+from pipeline.config import ComputeSection
+from pipeline.config_evaluate import EvaluateSection
 from pipeline.errors import DataError
-from pipeline.evaluate.comparison import Score
+from pipeline.evaluate.received import open_received
+from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import Arm, ScanPool, Window, choose_real_cases, fit_window, make_arm
+from pipeline.segmentation.arms import Arm, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
+from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
-from pipeline.segmentation.segmenter import SIZE_MULTIPLE, SegmenterPlan, predict_case, train_segmenter
+from pipeline.segmentation.scans import ScanPool, Window
+from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, train_segmenter
 
 MAX_PICTURED = 4
-SCORES_FILE, PICTURED_FILE = "scores.json", "pictured.npy"
+SCORES_FILE, SLICES_FILE = "scores.json", "slices.npz"
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,7 @@ class Experiment:
 
     Parameters
     ----------
-    real : Cohort
-    arms : tuple of Arm
+    real, synthetic : Cohort
     scans : ScanPool
         Training scans, opened once.
     window : tuple of slice
@@ -42,7 +46,7 @@ class Experiment:
     """
 
     real: Cohort
-    arms: tuple[Arm, ...]
+    synthetic: Cohort
     scans: ScanPool
     window: Window
     pictured: tuple[Case, ...]
@@ -55,6 +59,8 @@ class TrainingResult:
     Parameters
     ----------
     arm : str
+    share : float
+        Of the real training patients; 0 for an arm that uses none.
     seed : int
     steps : tuple of int
         Of each validation.
@@ -63,10 +69,11 @@ class TrainingResult:
     scores : tuple of Score
         Of the test patients.
     folder : Path
-        Holds :data:`SCORES_FILE` and :data:`PICTURED_FILE`.
+        Holds :data:`SCORES_FILE` and :data:`SLICES_FILE`.
     """
 
     arm: str
+    share: float
     seed: int
     steps: tuple[int, ...]
     dice_val: tuple[float, ...]
@@ -76,39 +83,58 @@ class TrainingResult:
 
 
 def open_experiment(context: StageContext) -> Experiment:
-    """Open the cohorts and put the arms together.
+    """Open the cohorts and fit the field of view.
 
     Raises
     ------
     DataError
         If the real cohort has no train, val or test patients, or the synthetic one differs in grid, classes or
-        modalities.
+        modalities, or a received release is not intact.
     """
     config = context.config.evaluate
-    real, synthetic = open_cohort(context.folder("ingest")), open_cohort(context.folder("generate"))
-    check_cohorts(real, synthetic)
-    chosen = choose_real_cases(real.complete(real.split("train")), config.real_share, context.seed)
+    real = open_cohort(context.folder("ingest"))
+    if config.received_release is None:
+        synthetic = open_cohort(context.folder("generate"))
+    else:
+        synthetic = open_received(config.received_release, context.out, context.config.compute)
+    check_cohorts(real, synthetic, is_received=config.received_release is not None)
     scans = ScanPool(real.modalities)
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
-    window = fit_window(scans.extent([*chosen, *synthetic.cases]), SIZE_MULTIPLE)
-    arms = tuple(make_arm(name, chosen, synthetic.cases, config) for name in dict.fromkeys(config.arms))
-    return Experiment(real, arms, scans, window, choose_pictured(real.patients("test")))
+    cases = [*choose_real(context, real, max(config.shares)), *synthetic.cases]
+    window = scans.fit_window(cases, config.dimensions, 2**config.levels)
+    return Experiment(real, synthetic, scans, window, choose_pictured(real.patients("test")))
 
 
-def check_cohorts(real: Cohort, synthetic: Cohort) -> None:
+def choose_real(context: StageContext, real: Cohort, share: float) -> tuple[Case, ...]:
+    """Return the real training cases of a share that lack no modality."""
+    return choose_real_cases(real.complete(real.split("train")), share, context.seed)
+
+
+def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> tuple[Arm, ...]:
+    """Put the arms together, each at each share; those without real scans once, at share 0."""
+    config, real = context.config.evaluate, experiment.real
+    synthetic = choose_synthetic_cases(experiment.synthetic.cases, mixing.n_synthetic, context.seed)
+    return tuple(
+        make_arm(name, share, choose_real(context, real, share), synthetic, mixing, config)
+        for name, share in list_arms(config)
+    )
+
+
+def check_cohorts(real: Cohort, synthetic: Cohort, is_received: bool = False) -> None:
     """Raise DataError if arms cannot be trained and compared on these cohorts."""
+    cure = "ingest your scans at its spacing_mm and size_voxels" if is_received else "run the stage generate again"
     for side in ("train", "val", "test"):
         if not real.split(side):
             raise DataError(f"no {side} patients; expected at least one; change `ingest.split` or add scans")
     for what, of_real, of_synthetic in (
         ("grid", real.shape, synthetic.shape),
+        ("spacing in mm", round(real.spacing_mm, 3), round(synthetic.spacing_mm, 3)),
         ("tumour classes", real.scheme.tumor, synthetic.scheme.tumor),
         ("modalities", real.modalities, synthetic.modalities),
     ):
         if of_real != of_synthetic:
             raise DataError(
-                f"{what} of the synthetic cohort; expected the real cohort's {of_real}, got {of_synthetic}; "
-                "run the stage generate again"
+                f"{what} of the synthetic cohort; expected the real cohort's {of_real}, got {of_synthetic}; {cure}"
             )
 
 
@@ -147,24 +173,44 @@ class TrainingTask:
     folder: Path
 
 
-def train_all(context: StageContext, experiment: Experiment) -> tuple[TrainingResult, ...]:
+def train_all(context: StageContext, experiment: Experiment, arms: Sequence[Arm]) -> tuple[TrainingResult, ...]:
     """Train every arm with every seed, side by side where there are cores for it; record the curves."""
     config, compute = context.config.evaluate, context.config.compute
+    folder = context.out / "trainings"
     tasks = [
-        TrainingTask(
-            experiment, arm, number, config, compute, context.seed, context.out / "trainings" / f"{arm.name}-{number}"
-        )
-        for arm in experiment.arms
+        TrainingTask(experiment, arm, number, config, compute, context.seed, folder / f"{arm.title}-{number}")
+        for arm in arms
         for number in range(config.n_seeds)
     ]
     results = []
     for result in iterate_trainings(train_and_score, tasks, compute):
         results.append(result)
-        # The first seed's curves carry the arm's name alone; a key has one curve only.
-        name = result.arm if result.seed == 0 else f"{result.arm}-seed{result.seed}"
-        for step, dice_val, loss in zip(result.steps, result.dice_val, result.losses, strict=True):
-            context.tracker.metrics({f"{name}/loss": loss, f"{name}/dice_val": dice_val}, step)
+        record_curves(context, result)
     return tuple(results)
+
+
+def record_curves(context: StageContext, result: TrainingResult) -> None:
+    """Record a training's curves; a key has one curve only, the first seed's has the shortest name."""
+    share = "" if len(context.config.evaluate.shares) == 1 else f"-{result.share:g}"
+    name = f"{result.arm}{share}" if result.seed == 0 else f"{result.arm}{share}-seed{result.seed}"
+    for step, dice_val, loss in zip(result.steps, result.dice_val, result.losses, strict=True):
+        context.tracker.metrics({f"{name}/loss": loss, f"{name}/dice_val": dice_val}, step)
+
+
+def make_plan(task: TrainingTask, description: str = "") -> SegmenterPlan:
+    """Return the plan of a training."""
+    real = task.experiment.real
+    return SegmenterPlan(
+        arm=task.arm,
+        val_cases=real.patients("val"),
+        scheme=real.scheme,
+        modalities=real.modalities,
+        config=task.config,
+        compute=task.compute,
+        window=task.experiment.window,
+        seed=derive_seed(task.seed, "training", task.number),
+        description=description,
+    )
 
 
 def train_and_score(task: TrainingTask) -> TrainingResult:
@@ -177,38 +223,59 @@ def train_and_score(task: TrainingTask) -> TrainingResult:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     record = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))
     scores = tuple(
-        Score(arm.name, task.number, patient, region, metric, value)
+        Score(
+            arm=arm.name,
+            seed=task.number,
+            patient=patient,
+            region=region,
+            metric=metric,
+            value=value,
+            share=arm.share,
+        )
         for patient, regions in record["test"].items()
         for region, metrics in regions.items()
         for metric, value in metrics.items()
     )
     steps, dice_val, losses = (tuple(record[key]) for key in ("steps", "dice_val", "losses"))
-    return TrainingResult(arm.name, task.number, steps, dice_val, losses, scores, folder)
+    return TrainingResult(arm.name, arm.share, task.number, steps, dice_val, losses, scores, folder)
 
 
 def _train_anew(task: TrainingTask) -> None:
-    experiment, folder = task.experiment, task.folder
-    real = experiment.real
-    plan = SegmenterPlan(
-        arm=task.arm,
-        val_cases=real.patients("val"),
-        scheme=real.scheme,
-        modalities=real.modalities,
-        config=task.config,
-        compute=task.compute,
-        window=experiment.window,
-        seed=derive_seed(task.seed, "training", task.number),
-    )
+    experiment, folder, plan = task.experiment, task.folder, make_plan(task)
     best = train_segmenter(plan, experiment.scans, folder)
     test: dict[str, Any] = {}
-    shown: dict[str, UInt8Array] = {}
-    for case in real.patients("test"):
-        predicted = predict_case(best.segmenter, case, plan.modalities, plan.window)
-        truth = np.asarray(case.tumor_map())
-        test[case.subject] = score_patient(predicted, truth, real.scheme, (real.spacing_mm,) * 3)
-        shown[case.subject] = predicted[:, :, tumor_centre(truth)[2]]
-    np.save(folder / PICTURED_FILE, np.stack([shown[case.subject] for case in experiment.pictured]))
+    # Of every patient: whom an arm helps and harms most is known only once all arms are trained.
+    slices: dict[str, UInt8Array] = {}
+    for case in experiment.real.patients("test"):
+        test[case.subject], predicted = score_case(best, case, plan, experiment.real.spacing_mm)
+        slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
+    np.savez_compressed(folder / SLICES_FILE, subjects=np.array(list(slices)), slices=np.stack(list(slices.values())))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
-    temporary = folder / "writing.tmp"
-    write_json(temporary, {**curves, "test": test})
-    temporary.replace(folder / SCORES_FILE)
+    write_whole(folder / SCORES_FILE, {**curves, "test": test})
+
+
+def score_case(
+    best: BestSegmenter, case: Case, plan: SegmenterPlan, spacing_mm: float
+) -> tuple[dict[str, dict[str, float]], UInt8Array]:
+    """Return a test patient's scores and the predicted tumour map; nothing else of the patient stays in memory."""
+    probabilities = predict_probabilities(best.segmenter, case, plan.inference)
+    predicted, truth = most_probable(probabilities), np.asarray(case.tumor_map())
+    return score_patient(predicted, truth, plan.scheme, (spacing_mm,) * 3, probabilities, case.brain()), predicted
+
+
+def shown_slice(case: Case) -> int:
+    """Return the axial slice that pictures show of a patient: the one with most tumour."""
+    return tumor_centre(np.asarray(case.tumor_map()))[2]
+
+
+def read_slices(folder: Path) -> dict[str, UInt8Array]:
+    """Read the predicted slice of each test patient: (x, y), uint8."""
+    with np.load(folder / SLICES_FILE) as kept:
+        return dict(zip(kept["subjects"].tolist(), kept["slices"], strict=True))
+
+
+def write_whole(path: Path, content: object) -> None:
+    """Write JSON that is there whole or not at all: it marks a training as done."""
+    temporary = path.with_name("writing.tmp")
+    write_json(temporary, content)
+    temporary.replace(path)

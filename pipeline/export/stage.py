@@ -77,7 +77,7 @@ def write_pages(release: Release, out: Path) -> None:
 
 
 def read_gain(path: Path) -> str:
-    """Return the sentence on the measured gain; empty if there is none.
+    """Return the sentence on the measured gain, with what to be careful of; empty if there is none.
 
     Raises
     ------
@@ -92,7 +92,8 @@ def read_gain(path: Path) -> str:
         raise DataError(f"{path.name} is damaged; expected JSON; run the stage evaluate again") from error
     if not isinstance(content, dict):
         raise DataError(f"{path.name} is no JSON object; run the stage evaluate again")
-    return str(content.get("summary") or "")
+    cautions = content.get("cautions") or ()
+    return " ".join(map(str, filter(None, (content.get("summary"), *cautions))))
 
 
 def check_no_pseudonym(release: Path, participants: Path) -> None:

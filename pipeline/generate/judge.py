@@ -13,18 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.cohort import INTENSITY_MAX, Case, Cohort
-from pipeline.config import ComputeSection, SegmenterSection
+from pipeline.config import ComputeSection
+from pipeline.config_evaluate import SegmenterSection
 from pipeline.labels import LabelScheme, UInt8Array
-from pipeline.segmentation.arms import Arm, ScanPool, Window, fit_window
+from pipeline.segmentation.arms import Arm
+from pipeline.segmentation.inference import PREDICTION_BATCH, Inference, predict_case
 from pipeline.segmentation.metrics import dice
-from pipeline.segmentation.segmenter import (
-    PREDICTION_BATCH,
-    SIZE_MULTIPLE,
-    Segmenter,
-    SegmenterPlan,
-    predict_case,
-    train_segmenter,
-)
+from pipeline.segmentation.networks import Segmenter
+from pipeline.segmentation.scans import ScanPool
+from pipeline.segmentation.segmenter import SegmenterPlan, train_segmenter
 
 
 @dataclass(frozen=True)
@@ -34,16 +31,19 @@ class Judge:
     Parameters
     ----------
     segmenter : Segmenter
-    modalities : tuple of str
-    window : tuple of slice
-        Field of view in training.
+    inference : Inference
+        How it is applied.
     scheme : LabelScheme
     """
 
     segmenter: Segmenter
-    modalities: tuple[str, ...]
-    window: Window
+    inference: Inference
     scheme: LabelScheme
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that it looks at."""
+        return self.inference.modalities
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +52,7 @@ class Judge:
 
     def segment(self, case: Case) -> UInt8Array:
         """Return the tumour map that the judge sees: (x, y, z), uint8."""
-        return predict_case(self.segmenter, case, self.modalities, self.window)
+        return predict_case(self.segmenter, case, self.inference)
 
     def score(self, case: Case, seen: UInt8Array) -> dict[str, float]:
         """Return the Dice of what is seen with the case's own label map, by region."""
@@ -104,9 +104,9 @@ def train_judge(
     """
     members = cohort.complete(members)
     scans = ScanPool(cohort.modalities)
-    window = fit_window(scans.extent(members), SIZE_MULTIPLE)
+    window = scans.fit_window(members, config.dimensions, 2**config.levels)
     plan = SegmenterPlan(
-        arm=Arm("real-aug", members, (), 0.0, config.augmentation_strength),
+        arm=Arm("real-aug", 1.0, members, config.augmentation),
         val_cases=cohort.patients("val"),
         scheme=cohort.scheme,
         modalities=cohort.modalities,
@@ -117,4 +117,4 @@ def train_judge(
         description="judge",
     )
     best = train_segmenter(plan, scans, folder)
-    return Judge(best.segmenter.eval(), cohort.modalities, window, cohort.scheme)
+    return Judge(best.segmenter, plan.inference, cohort.scheme)

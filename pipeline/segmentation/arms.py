@@ -1,31 +1,22 @@
-"""The arms: what each segmenter is trained on, and how its batches are drawn.
+"""The arms: what each segmenter is trained on.
 
-Arms differ in nothing but their scans and their augmentation: same network, steps, seeds, validation patients.
+Arms differ in nothing but their scans and their augmentation: same network, steps, seeds, validation patients, and the
+same slices of real patients at each step (:mod:`pipeline.segmentation.sampling`).
 
 References
 ----------
 Shin et al. 2018, "Medical image synthesis for data augmentation and anonymization using GANs",
-doi:10.1007/978-3-030-00536-8_1.
+doi:10.1007/978-3-030-00536-8_1 (all but the last two arms).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from pipeline.cohort import INTENSITY_MAX, Case
-from pipeline.config import ArmName, EvaluateSection
+from pipeline.cohort import Case
+from pipeline.config_evaluate import ArmName, AugmentationSection, EvaluateSection, Schedule
 from pipeline.errors import DataError
-from pipeline.labels import UInt8Array
 from pipeline.seeds import numpy_stream
-
-TUMOR_SHARE = 0.5
-Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -34,45 +25,108 @@ class Recipe:
 
     Parameters
     ----------
-    uses_real, uses_synthetic : bool
+    uses_real : bool
+    synthetic : str
+        ``none``, ``scans``, or ``label maps``, which are rendered with random contrasts.
+    pretrains : bool
+        Whether synthetic scans come first and real ones after, whatever the schedule of the mixed arms.
+    pastes : bool
+        Whether tumours of real patients are pasted into other real patients.
     augments : bool
         Whether ordinary augmentation is on.
     """
 
-    uses_real: bool
-    uses_synthetic: bool
-    augments: bool
+    uses_real: bool = True
+    synthetic: Literal["none", "scans", "label maps"] = "none"
+    pretrains: bool = False
+    pastes: bool = False
+    augments: bool = False
 
 
 RECIPES: dict[ArmName, Recipe] = {
-    "real": Recipe(uses_real=True, uses_synthetic=False, augments=False),
-    "real-aug": Recipe(uses_real=True, uses_synthetic=False, augments=True),
-    "real-syn": Recipe(uses_real=True, uses_synthetic=True, augments=False),
-    "real-syn-aug": Recipe(uses_real=True, uses_synthetic=True, augments=True),
-    "syn": Recipe(uses_real=False, uses_synthetic=True, augments=False),
+    "real": Recipe(),
+    "real-aug": Recipe(augments=True),
+    "real-syn": Recipe(synthetic="scans"),
+    "real-syn-aug": Recipe(synthetic="scans", augments=True),
+    "syn": Recipe(uses_real=False, synthetic="scans"),
+    "syn-aug": Recipe(uses_real=False, synthetic="scans", augments=True),
+    "syn-ft": Recipe(synthetic="scans", pretrains=True),
+    "syn-ft-aug": Recipe(synthetic="scans", pretrains=True, augments=True),
+    "copypaste-aug": Recipe(pastes=True, augments=True),
+    "random-contrast-aug": Recipe(synthetic="label maps", augments=True),
 }
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """How synthetic scans are mixed with real ones; one choice for all arms that do.
+
+    Parameters
+    ----------
+    synthetic_share : float
+        Share of the slices that are synthetic, over the whole training.
+    schedule : str
+        ``mixed``: that share of every batch; ``synthetic-first``: whole batches for that share of the steps, and real
+        ones after.
+    n_synthetic : int or None
+        Number of synthetic cases; None: all.
+    """
+
+    synthetic_share: float
+    schedule: Schedule = "mixed"
+    n_synthetic: int | None = None
+
+    def share_at(self, progress: float) -> float:
+        """Return the synthetic share of a batch, at a point of the training in [0, 1)."""
+        if self.schedule == "mixed":
+            return self.synthetic_share
+        return 1.0 if progress < self.synthetic_share else 0.0
+
+
+UNMIXED = Mixing(0.0)
+
+
+@dataclass(frozen=True)
 class Arm:
-    """One arm, ready to be trained.
+    """One arm at one share of the real patients, ready to be trained.
 
     Parameters
     ----------
     name : str
-    real_cases, synthetic_cases : tuple of Case
+    share : float
+        Of the real training patients; 0 for an arm that uses none.
+    real_cases : tuple of Case
+        Of that share.
+    augmentation : AugmentationSection
+        Off in arms without.
+    synthetic_cases : tuple of Case
         Empty where the arm does not use them.
-    synthetic_share : float
-        Share of the slices in a batch that are synthetic.
-    augmentation_strength : float
-        0 without ordinary augmentation.
+    mixing : Mixing
+    is_rendered : bool
+        Whether of the synthetic cases only the label maps are used, rendered with random contrasts.
+    paste_share : float
+        Share of the real slices into which another patient's tumour is pasted.
     """
 
     name: ArmName
+    share: float
     real_cases: tuple[Case, ...]
-    synthetic_cases: tuple[Case, ...]
-    synthetic_share: float
-    augmentation_strength: float
+    augmentation: AugmentationSection
+    synthetic_cases: tuple[Case, ...] = ()
+    mixing: Mixing = UNMIXED
+    is_rendered: bool = False
+    paste_share: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """Name and share, as folders and curves are called."""
+        return f"{self.name}-{self.share:g}"
+
+
+def list_arms(config: EvaluateSection) -> tuple[tuple[ArmName, float], ...]:
+    """Return the arms to train, each with each share of the real patients; those without real scans once, with 0."""
+    everything = [(name, share if RECIPES[name].uses_real else 0.0) for name in config.arms for share in config.shares]
+    return tuple(dict.fromkeys(everything))
 
 
 def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[Case, ...]:
@@ -97,18 +151,46 @@ def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[C
     return tuple(case for case in cases if case.person in chosen)
 
 
+def choose_synthetic_cases(cases: Sequence[Case], n: int | None, seed: int) -> tuple[Case, ...]:
+    """Choose n synthetic cases, fewer being a subset of more; all for None.
+
+    Raises
+    ------
+    DataError
+        If there are fewer.
+    """
+    if n is None:
+        return tuple(cases)
+    if n > len(cases):
+        raise DataError(
+            f"evaluate.search.n_synthetic: expected at most the {len(cases)} synthetic cases that there are, got {n}; "
+            "ask for fewer, or raise generate.n_cases"
+        )
+    chosen = sorted(numpy_stream(seed, "synthetic cases").permutation(len(cases))[:n])
+    return tuple(cases[int(index)] for index in chosen)
+
+
 def make_arm(
-    name: ArmName, real_cases: Sequence[Case], synthetic_cases: Sequence[Case], config: EvaluateSection
+    name: ArmName,
+    share: float,
+    real_cases: Sequence[Case],
+    synthetic_cases: Sequence[Case],
+    mixing: Mixing,
+    config: EvaluateSection,
 ) -> Arm:
     """Put an arm together.
 
     Parameters
     ----------
     name : str
+    share : float
+        Of the real training patients, as :func:`list_arms` gives it.
     real_cases : sequence of Case
-        Real training patients, as :func:`choose_real_cases` gives them.
+        As :func:`choose_real_cases` gives them for the share; not looked at in an arm without.
     synthetic_cases : sequence of Case
-        The synthetic cohort.
+        As :func:`choose_synthetic_cases` gives them.
+    mixing : Mixing
+        Of arms that mix.
     config : EvaluateSection
 
     Returns
@@ -118,147 +200,30 @@ def make_arm(
     Raises
     ------
     DataError
-        If there are no cases of a kind that the arm uses.
+        If there are no cases of a kind that the arm uses, or only one patient where tumours are to be pasted.
     """
     recipe = RECIPES[name]
     real = tuple(real_cases) if recipe.uses_real else ()
-    synthetic = tuple(synthetic_cases) if recipe.uses_synthetic else ()
-    for kind, uses, cases in (("real", recipe.uses_real, real), ("synthetic", recipe.uses_synthetic, synthetic)):
+    synthetic = tuple(synthetic_cases) if recipe.synthetic != "none" else ()
+    for kind, uses, cases in (("real", recipe.uses_real, real), ("synthetic", recipe.synthetic != "none", synthetic)):
         if uses and not cases:
             raise DataError(f"arm {name}: expected {kind} training cases, got none; run the stages before again")
-    mixed_share = config.synthetic_share if recipe.uses_real else 1.0
+    if recipe.pastes and len({case.person for case in real}) < 2:
+        raise DataError(
+            f"arm {name} at share {share:g}: expected at least two real training patients, one to paste from, got one; "
+            "leave the share or the arm out"
+        )
+    if not recipe.uses_real:
+        mixing = Mixing(1.0, n_synthetic=mixing.n_synthetic)
+    elif recipe.pretrains:
+        mixing = Mixing(config.pretraining_share, "synthetic-first", mixing.n_synthetic)
     return Arm(
         name=name,
+        share=share,
         real_cases=real,
+        augmentation=config.augmentation if recipe.augments else AugmentationSection.off(),
         synthetic_cases=synthetic,
-        synthetic_share=mixed_share if recipe.uses_synthetic else 0.0,
-        augmentation_strength=config.augmentation_strength if recipe.augments else 0.0,
+        mixing=mixing if synthetic else UNMIXED,
+        is_rendered=recipe.synthetic == "label maps",
+        paste_share=config.paste_share if recipe.pastes else 0.0,
     )
-
-
-class OpenScan:
-    """A training case whose files stay memory-mapped: opening them costs more than reading a slice.
-
-    Parameters
-    ----------
-    case : Case
-    modalities : sequence of str
-    """
-
-    def __init__(self, case: Case, modalities: Sequence[str]) -> None:
-        self._images = [np.asarray(case.image(name)) for name in modalities]
-        self._tumor_map = np.asarray(case.tumor_map())
-        # One modality is enough to find the brain, and a quarter of the reading.
-        brain = np.asarray(self._images[0] > 0, np.bool_)
-        tumor = self._tumor_map > 0
-        self.extent: NDArray[np.bool_] = np.any(brain | tumor, axis=2)
-        self._brain_slices = np.flatnonzero(np.any(brain, axis=(0, 1)))
-        self._tumor_slices = np.flatnonzero(tumor.any(axis=(0, 1)))
-
-    def choose_slice(self, wants_tumor: bool, stream: np.random.Generator) -> int:
-        """Draw an axial slice with tumour, or any with brain; one of the other kind where there is none."""
-        pools = (self._tumor_slices, self._brain_slices)
-        first, second = pools if wants_tumor else pools[::-1]
-        pool = first if len(first) else second
-        return int(stream.choice(pool)) if len(pool) else self._tumor_map.shape[2] // 2
-
-    def read_slice(self, index: int, window: Window) -> tuple[NDArray[np.int16], UInt8Array]:
-        """Read one slice within a window: (modalities, x, y), int16, and its tumour map (x, y), uint8."""
-        where = (*window, index)
-        return np.stack([image[where] for image in self._images]), self._tumor_map[where]
-
-
-class ScanPool:
-    """Open scans, each opened once however many arms use it.
-
-    Parameters
-    ----------
-    modalities : sequence of str
-    """
-
-    def __init__(self, modalities: Sequence[str]) -> None:
-        self._modalities = tuple(modalities)
-        self._open: dict[Path, OpenScan] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave open scans behind when a worker gets the pool: it opens what it needs."""
-        return {"_modalities": self._modalities, "_open": {}}
-
-    def __getitem__(self, case: Case) -> OpenScan:
-        """Return a case's scan, opened now if it was not."""
-        if case.folder not in self._open:
-            self._open[case.folder] = OpenScan(case, self._modalities)
-        return self._open[case.folder]
-
-    def extent(self, cases: Sequence[Case]) -> NDArray[np.bool_]:
-        """Return where along x and y any of the cases has brain in any slice: (x, y), bool."""
-        extent: NDArray[np.bool_] = np.any([self[case].extent for case in cases], axis=0)
-        return extent
-
-
-class ArmSampler:
-    """Draws the batches of an arm: half of the slices with tumour, every case equally often within its kind.
-
-    Parameters
-    ----------
-    arm : Arm
-    scans : ScanPool
-        Shared among arms.
-    window : tuple of slice
-        Field of view along x and y.
-    """
-
-    def __init__(self, arm: Arm, scans: ScanPool, window: Window) -> None:
-        self._real = [scans[case] for case in arm.real_cases]
-        self._synthetic = [scans[case] for case in arm.synthetic_cases]
-        self._share, self._window = arm.synthetic_share, window
-
-    def draw(self, batch_size: int, stream: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draw a batch.
-
-        Parameters
-        ----------
-        batch_size : int
-        stream : numpy.random.Generator
-
-        Returns
-        -------
-        tuple of Tensor
-            Scan, (N, modalities, x, y), float32 in [-1, 1]; class values, (N, 1, x, y), float32.
-        """
-        # Rounded up or down by chance, so that the share holds on average whatever the size of the batch.
-        n_synthetic = int(self._share * batch_size + stream.random())
-        images, tumor_maps = [], []
-        for number in range(batch_size):
-            scans = self._synthetic if number < n_synthetic else self._real
-            scan = scans[int(stream.integers(len(scans)))]
-            index = scan.choose_slice(bool(stream.random() < TUMOR_SHARE), stream)
-            image, tumor_map = scan.read_slice(index, self._window)
-            images.append(image)
-            tumor_maps.append(tumor_map)
-        scan_batch = torch.from_numpy(np.stack(images)).float().mul_(2.0 / INTENSITY_MAX).sub_(1.0)
-        return scan_batch, torch.from_numpy(np.stack(tumor_maps)[:, None]).float()
-
-
-def fit_window(extent: NDArray[np.bool_], multiple: int) -> Window:
-    """Return the smallest field of view that holds an extent and suits the network.
-
-    Parameters
-    ----------
-    extent : ndarray, (x, y), bool
-    multiple : int
-        Each side is a multiple of it, or the whole side where the image is too small for that.
-
-    Returns
-    -------
-    tuple of slice
-        Along x and y, centred on the extent as far as the image allows.
-    """
-    sides = []
-    for axis, size in enumerate(extent.shape):
-        inside = np.flatnonzero(extent.any(axis=1 - axis))
-        first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, size)
-        length = min(-(-(last - first) // multiple) * multiple, size)
-        start = min(max((first + last - length) // 2, 0), size - length)
-        sides.append(slice(start, start + length))
-    return sides[0], sides[1]

@@ -1,7 +1,8 @@
 """Ordinary augmentation: nnU-Net's list in small, for slices and volumes, a whole batch at a time.
 
-A weak ordinary augmentation would sell any GAN, so probabilities and ranges are nnU-Net's (as of its version 2), with
-these differences: rotation in 2D goes to 30 degrees as it does in 3D (a brain is never upside down); mirroring is left
+A weak ordinary augmentation would sell any GAN, so probabilities and ranges are nnU-Net's (as of its version 2), each
+change with a strength of its own, which scales its probability, and its range towards no change. The differences to
+nnU-Net: rotation in 2D goes to 30 degrees as it does in 3D (a brain is never upside down); mirroring is left
 to right only; noise is in units of the [-1, 1] scale, on which a brain's intensities have a standard deviation of
 about 0.25; a low resolution is upsampled linearly, not cubically; changes are drawn per sample, not per channel.
 
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.config_evaluate import AugmentationSection
+
 ROTATION_PROBABILITY, ROTATION_DEGREES = 0.2, 30.0
 SCALE_PROBABILITY, SCALE_RANGE = 0.2, (0.7, 1.4)
 FLIP_PROBABILITY = 0.5
@@ -25,11 +28,13 @@ BLUR_PROBABILITY, BLUR_SIGMA_VOXELS = 0.2, (0.5, 1.0)
 BRIGHTNESS_PROBABILITY, BRIGHTNESS_RANGE = 0.15, (0.75, 1.25)
 CONTRAST_PROBABILITY, CONTRAST_RANGE = 0.15, (0.75, 1.25)
 LOW_RESOLUTION_PROBABILITY, LOW_RESOLUTION_ZOOM = 0.25, (0.5, 1.0)
-GAMMA_PROBABILITY, GAMMA_RANGE = 0.3, (0.7, 1.5)
+GAMMA_PROBABILITY, INVERTED_GAMMA_PROBABILITY, GAMMA_RANGE = 0.3, 0.1, (0.7, 1.5)
 BLUR_RADIUS_VOXELS = 3
 
 
-def augment(scan: Tensor, labels: Tensor, strength: float, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    scan: Tensor, labels: Tensor, config: AugmentationSection, stream: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Augment a batch.
 
     Parameters
@@ -38,8 +43,8 @@ def augment(scan: Tensor, labels: Tensor, strength: float, stream: torch.Generat
         Two or three spatial axes, the first of them left to right; background is -1 in every modality.
     labels : Tensor, (N, 1, *spatial), float32
         Class values; moved along with the scan, nearest neighbour.
-    strength : float
-        In [0, 1]; scales every probability, and every range towards no change. 0 changes nothing.
+    config : AugmentationSection
+        Strengths; with all at 0 the very tensors come back.
     stream : torch.Generator
         On the CPU; all of the chance comes from here.
 
@@ -48,28 +53,29 @@ def augment(scan: Tensor, labels: Tensor, strength: float, stream: torch.Generat
     tuple of Tensor
         New scan and labels, shapes and types as given; the scan stays in [-1, 1] and its background at -1.
     """
-    if strength == 0:
+    if config == AugmentationSection.off():
         return scan, labels
     # From here to the end on [0, 2] with background 0, so that what zero padding brings in is background.
     shifted, labels = scan + 1.0, labels.clone()
-    shifted, labels = _move(shifted, labels, strength, stream)
+    shifted, labels = _move(shifted, labels, config, stream)
     brain = (shifted > 0).any(dim=1, keepdim=True)
-    for probability, change in _INTENSITY_CHANGES:
+    for name, probability, change in _INTENSITY_CHANGES:
+        strength = getattr(config, name)
         chosen = _choose(len(scan), probability * strength, stream)
         if len(chosen):
             shifted[chosen] = change(shifted[chosen], brain[chosen], strength, stream)
     return torch.where(brain, shifted.clamp(0.0, 2.0), 0.0) - 1.0, labels
 
 
-def _move(scan: Tensor, labels: Tensor, strength: float, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+def _move(scan: Tensor, labels: Tensor, config: AugmentationSection, stream: torch.Generator) -> tuple[Tensor, Tensor]:
     """Flip, rotate and scale some samples, in place."""
     n, n_axes = len(scan), scan.ndim - 2
-    mirrored = _choose(n, FLIP_PROBABILITY * strength, stream)
+    mirrored = _choose(n, FLIP_PROBABILITY * config.mirroring, stream)
     scan[mirrored], labels[mirrored] = scan[mirrored].flip(2), labels[mirrored].flip(2)
-    rotates = torch.rand(n, generator=stream) < ROTATION_PROBABILITY * strength
-    scales = torch.rand(n, generator=stream) < SCALE_PROBABILITY * strength
-    degrees = (torch.rand(n, 3, generator=stream) * 2 - 1) * ROTATION_DEGREES * strength
-    factors = _draw_log(n, SCALE_RANGE, strength, stream)
+    rotates = torch.rand(n, generator=stream) < ROTATION_PROBABILITY * config.rotation
+    scales = torch.rand(n, generator=stream) < SCALE_PROBABILITY * config.scaling
+    degrees = (torch.rand(n, 3, generator=stream) * 2 - 1) * ROTATION_DEGREES * config.rotation
+    factors = _draw_log(n, SCALE_RANGE, config.scaling, stream)
     chosen = torch.nonzero(rotates | scales)[:, 0]
     if len(chosen):
         radians = torch.deg2rad(degrees * rotates[:, None])[chosen]
@@ -108,11 +114,14 @@ def _add_noise(scan: Tensor, brain: Tensor, strength: float, stream: torch.Gener
 
 
 def _blur(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
-    """Blur each sample with its own Gaussian, one axis after the other."""
     low, high = BLUR_SIGMA_VOXELS
-    sigma = (low + torch.rand(len(scan), 1, generator=stream) * (high - low)) * strength
+    return blur(scan, (low + torch.rand(len(scan), generator=stream) * (high - low)) * strength)
+
+
+def blur(scan: Tensor, sigma_voxels: Tensor) -> Tensor:
+    """Blur each sample, (N, modalities, *spatial), with its own Gaussian, (N,), one axis after the other."""
     position = torch.arange(-BLUR_RADIUS_VOXELS, BLUR_RADIUS_VOXELS + 1)
-    kernel = torch.exp(-0.5 * (position / sigma) ** 2)
+    kernel = torch.exp(-0.5 * (position / sigma_voxels[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(scan.shape[1], dim=0).to(scan.device)
     n_axes = scan.ndim - 2
     convolve = F.conv2d if n_axes == 2 else F.conv3d
@@ -158,6 +167,11 @@ def _change_gamma(scan: Tensor, brain: Tensor, strength: float, stream: torch.Ge
     return (changed - new_mean) * (old_sd / new_sd.clamp(min=1e-6)) + old_mean
 
 
+def _change_inverted_gamma(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
+    """Raise what lacks to full brightness to a power, as :func:`_change_gamma` does with brightness."""
+    return 2.0 - _change_gamma(2.0 - scan, brain, strength, stream)
+
+
 def _brain_mean(values: Tensor, brain: Tensor) -> Tensor:
     """Return the mean over the brain by sample and modality: (N, modalities, 1, ...)."""
     axes = tuple(range(2, values.ndim))
@@ -188,11 +202,12 @@ def _as_column(values: Tensor, like: Tensor) -> Tensor:
 
 _Change = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
 # In nnU-Net's order.
-_INTENSITY_CHANGES: tuple[tuple[float, _Change], ...] = (
-    (NOISE_PROBABILITY, _add_noise),
-    (BLUR_PROBABILITY, _blur),
-    (BRIGHTNESS_PROBABILITY, _brighten),
-    (CONTRAST_PROBABILITY, _change_contrast),
-    (LOW_RESOLUTION_PROBABILITY, _lower_resolution),
-    (GAMMA_PROBABILITY, _change_gamma),
+_INTENSITY_CHANGES: tuple[tuple[str, float, _Change], ...] = (
+    ("noise", NOISE_PROBABILITY, _add_noise),
+    ("blur", BLUR_PROBABILITY, _blur),
+    ("brightness", BRIGHTNESS_PROBABILITY, _brighten),
+    ("contrast", CONTRAST_PROBABILITY, _change_contrast),
+    ("low_resolution", LOW_RESOLUTION_PROBABILITY, _lower_resolution),
+    ("gamma", INVERTED_GAMMA_PROBABILITY, _change_inverted_gamma),
+    ("gamma", GAMMA_PROBABILITY, _change_gamma),
 )

@@ -1,41 +1,32 @@
-"""Dice and HD95 of one patient: whole volume, region by region.
+"""How well one patient is segmented: whole volume, region by region; defined in the catalogue.
 
 References
 ----------
-Menze et al. 2015, doi:10.1109/TMI.2014.2377694 (regions). Maier-Hein et al. 2024, "Metrics reloaded",
-doi:10.1038/s41592-023-02151-z (definitions).
+Menze et al. 2015, doi:10.1109/TMI.2014.2377694 (regions).
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme, UInt8Array
-from pipeline.volumes import bounding_box
-
-Mask = NDArray[np.bool_]
-
-METRICS = ("dice", "hd95")
-# Dice over the patients who have the region: an empty region scores 0 or 1, which says little of a segmenter.
-PRESENT_METRIC = "dice_present"
-METRIC_TITLES = {"dice": "Dice", "hd95": "HD95 (mm)", PRESENT_METRIC: "Dice where present"}
-IS_BETTER_HIGHER = {"dice": True, "hd95": False, PRESENT_METRIC: True}
-HD_PERCENTILE = 95.0
-DEFINITIONS = {
-    "dice": "2 |A and B| / (|A| + |B|) over the patient's whole volume; both empty: 1; one empty: 0",
-    "hd95": (
-        "the larger of the 95th percentiles of the distances, mm, from each surface voxel of one mask to the nearest "
-        "surface voxel of the other, both ways; both empty: 0; one empty: the image's diagonal"
-    ),
-    PRESENT_METRIC: "Dice over the patients whose true region is not empty",
-}
+from pipeline.segmentation.calibration import brier_score, calibration_error
+from pipeline.segmentation.catalogue import PRESENT_METRIC
+from pipeline.segmentation.lesions import score_lesions
+from pipeline.segmentation.surface import Mask, default_tolerance_mm, hd95_mm
+from pipeline.segmentation.surface_dice import surface_dice
 
 
 def score_patient(
-    predicted: UInt8Array, truth: UInt8Array, scheme: LabelScheme, spacing_mm: Sequence[float]
+    predicted: UInt8Array,
+    truth: UInt8Array,
+    scheme: LabelScheme,
+    spacing_mm: Sequence[float],
+    probabilities: NDArray[np.float32] | None = None,
+    brain: Mask | None = None,
+    tolerance_mm: float | None = None,
 ) -> dict[str, dict[str, float]]:
     """Score a predicted tumour map.
 
@@ -46,28 +37,61 @@ def score_patient(
     scheme : LabelScheme
     spacing_mm : sequence of float
         Edge lengths of a voxel along x, y, z.
+    probabilities : ndarray, (classes, x, y, z), float32 in [0, 1], optional
+        Of background and each tumour class, in the order of their values: sum 1. Without them, and with a brain
+        that has no voxel, calibration is not measured.
+    brain : ndarray, (x, y, z), bool, optional
+        Where calibration is measured; the whole volume where not given.
+    tolerance_mm : float, optional
+        Of surface Dice; see :func:`pipeline.segmentation.surface.default_tolerance_mm`.
 
     Returns
     -------
     dict of str to dict of str to float
-        Region to metric to value; :data:`PRESENT_METRIC` only where the true region is not empty.
+        Region to metric to value; :data:`PRESENT_METRIC` and the relative volume error only where the true region is
+        not empty.
 
     Raises
     ------
     DataError
         If the maps have different shapes.
     """
-    if predicted.shape != truth.shape:
+    shapes = [array.shape for array in (predicted, brain) if array is not None]
+    shapes += [] if probabilities is None else [probabilities.shape[1:]]
+    if wrong := [shape for shape in shapes if shape != truth.shape]:
         raise DataError(
-            f"prediction of another shape; expected {truth.shape}, got {predicted.shape}; "
+            f"prediction of another shape; expected {truth.shape}, got {wrong[0]}; "
             "predict on the grid that the truth is on"
         )
+    tolerance_mm = default_tolerance_mm(spacing_mm) if tolerance_mm is None else tolerance_mm
+    inside = np.ones(truth.shape, bool) if brain is None else brain
     scores = {}
-    for region in scheme.regions:
-        first, second = scheme.region_mask(predicted, region), scheme.region_mask(truth, region)
-        scores[region] = {"dice": dice(first, second), "hd95": hd95_mm(first, second, spacing_mm)}
-        if second.any():
-            scores[region][PRESENT_METRIC] = scores[region]["dice"]
+    for region, values in scheme.regions.items():
+        found, true = scheme.region_mask(predicted, region), scheme.region_mask(truth, region)
+        scores[region] = _score_masks(found, true, spacing_mm, tolerance_mm)
+        if probabilities is not None and inside.any():
+            probability = probabilities[list(values)].sum(axis=0)
+            scores[region]["calibration_error"] = calibration_error(probability, true, inside)
+            scores[region]["brier"] = brier_score(probability, true, inside)
+    return scores
+
+
+def _score_masks(found: Mask, true: Mask, spacing_mm: Sequence[float], tolerance_mm: float) -> dict[str, float]:
+    lesions = score_lesions(found, true, spacing_mm)
+    volume_error = abs(int(found.sum()) - int(true.sum()))
+    scores = {
+        "dice": dice(found, true),
+        "hd95": hd95_mm(found, true, spacing_mm),
+        "surface_dice": surface_dice(found, true, spacing_mm, tolerance_mm),
+        "sensitivity": share_covered(true, found),
+        "precision": share_covered(found, true),
+        "lesion_dice": lesions.dice,
+        "lesion_hd95": lesions.hd95,
+        "volume_error_ml": volume_error * float(np.prod(spacing_mm)) / 1000.0,
+    }
+    if true.any():
+        scores[PRESENT_METRIC] = scores["dice"]
+        scores["volume_error_relative"] = volume_error / int(true.sum())
     return scores
 
 
@@ -82,47 +106,17 @@ def dice(first: Mask, second: Mask) -> float:
     return 2.0 * int((first & second).sum()) / total if total else 1.0
 
 
-def hd95_mm(first: Mask, second: Mask, spacing_mm: Sequence[float]) -> float:
-    """Return the 95th percentile Hausdorff distance in millimetres.
+def share_covered(mask: Mask, other: Mask) -> float:
+    """Return the share of a mask that another covers; 1 where both are empty, 0 where one is.
 
-    A surface voxel belongs to the mask and has a face neighbour (or the image's edge) that does not. The percentile is
-    taken of each direction by itself and the larger one counts; percentiles are interpolated linearly.
+    Of the truth by what was found it is sensitivity, the other way round precision. A share of nothing is not
+    defined: like Dice it is 0 here, or who finds nothing would be precise.
 
     Parameters
     ----------
-    first, second : ndarray, same shape, bool
-    spacing_mm : sequence of float
-        Edge length of a voxel along each axis.
-
-    Returns
-    -------
-    float
-        0 where both masks are empty, the image's diagonal where one is.
+    mask, other : ndarray, same shape, bool
     """
-    if not first.any() and not second.any():
-        return 0.0
-    if not first.any() or not second.any():
-        return diagonal_mm(first.shape, spacing_mm)
-    box = bounding_box(first | second)
-    first_surface, second_surface = _surface(first[box]), _surface(second[box])
-    directed = [
-        float(np.percentile(_distance_mm(target, spacing_mm)[origin], HD_PERCENTILE))
-        for origin, target in ((first_surface, second_surface), (second_surface, first_surface))
-    ]
-    return max(directed)
-
-
-def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
-    """Return the length of an image's diagonal in millimetres, outer edge to outer edge."""
-    return float(np.linalg.norm(np.multiply(shape, spacing_mm)))
-
-
-def _surface(mask: Mask) -> Mask:
-    inner: Mask = ndimage.binary_erosion(mask)
-    return mask & ~inner
-
-
-def _distance_mm(surface: Mask, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
-    """Return the distance of each voxel to the nearest voxel of a surface."""
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~surface, sampling=tuple(spacing_mm))
-    return distance
+    n = int(mask.sum())
+    if not n:
+        return 0.0 if other.any() else 1.0
+    return int((mask & other).sum()) / n

@@ -1,0 +1,109 @@
+"""What an evaluation measured, and what is asked of it: arms, planned comparisons, the main one among them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.config_evaluate import ArmName, EvaluateSection
+from pipeline.evaluate.comparison import Comparison, Planned, compare_planned, plan_comparisons
+from pipeline.evaluate.intervals import Statistics, Summary, summarise
+from pipeline.evaluate.scores import FloatArray, PatientTable, ScoreTable
+from pipeline.evaluate.trainings import Experiment, TrainingResult
+from pipeline.segmentation.arms import Arm, list_arms
+from pipeline.segmentation.catalogue import METRICS_BY_NAME, PLANNED_METRICS
+
+# The arm that the verdict is about, where it is trained.
+MAIN_ARM: ArmName = "real-syn-aug"
+MAIN_REGION, MAIN_METRIC = "WT", "dice"
+# A training whose Dice on val still rose by more than this at the last validation has not seen its plateau.
+PLATEAU_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured, and how it is summed up.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    arms : tuple of Arm
+    results : tuple of TrainingResult
+    statistics : Statistics
+    planned : tuple of Planned
+    """
+
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+    results: tuple[TrainingResult, ...]
+    statistics: Statistics
+    planned: tuple[Planned, ...]
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        """All scores."""
+        return ScoreTable(score for result in self.results for score in result.scores)
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The planned comparisons; p values are corrected over all of them."""
+        return tuple(compare_planned(self.table, self.planned, self.statistics))
+
+    @cached_property
+    def main(self) -> Comparison | None:
+        """The comparison that the verdict speaks of; None if nothing is compared."""
+        plan = find_main(self.planned)
+        return None if plan is None else self.comparisons[self.planned.index(plan)]
+
+    @cached_property
+    def top_share(self) -> float:
+        """The largest share of the real patients: what the verdict and the pictures are about."""
+        return max(arm.share for arm in self.arms)
+
+    def at_share(self, share: float) -> tuple[Arm, ...]:
+        """Return the arms of a share, with those that use no real scans."""
+        return tuple(arm for arm in self.arms if arm.share in (share, 0.0))
+
+    def results_of(self, arm: Arm) -> tuple[TrainingResult, ...]:
+        """Return an arm's trainings, in the order of their seeds."""
+        return tuple(one for one in self.results if (one.arm, one.share) == (arm.name, arm.share))
+
+    def dice_val(self, arm: Arm) -> list[float]:
+        """Return an arm's mean Dice on val over seeds, at each validation."""
+        return [float(value) for value in np.mean([result.dice_val for result in self.results_of(arm)], axis=0)]
+
+    def values(self, arm: Arm, region: str, metric: str) -> FloatArray:
+        """Return an arm's values: (patients, seeds), float64."""
+        return self.table.table(arm.name, arm.share, region, metric).values
+
+    def summary(self, arm: Arm, region: str, metric: str) -> Summary | None:
+        """Sum up a metric over test patients; None where no patient has it."""
+        values = self.values(arm, region, metric)
+        return summarise(values, self.statistics, METRICS_BY_NAME[metric].bounds) if len(values) else None
+
+    def difference(self, plan: Planned | Comparison) -> PatientTable:
+        """Return the paired differences of a comparison."""
+        return self.table.difference(plan.arm, plan.baseline, plan.share, plan.region, plan.metric)
+
+    def best_arm(self, arms: Sequence[Arm]) -> Arm:
+        """Return the arm that did best on val: test patients choose nothing."""
+        return max(arms, key=lambda arm: max(self.dice_val(arm)))
+
+
+def list_planned(config: EvaluateSection, regions: Sequence[str]) -> tuple[Planned, ...]:
+    """List the planned comparisons of a config: each pair at each share, in each region, by each planned metric."""
+    without_real = [name for name, share in list_arms(config) if share == 0.0]
+    return plan_comparisons(config.planned, config.shares, regions, PLANNED_METRICS, without_real)
+
+
+def find_main(planned: Sequence[Planned]) -> Planned | None:
+    """Return the plan that the verdict speaks of: whole-tumour Dice of the main arm, else of the first."""
+    top = max((plan.share for plan in planned), default=0.0)
+    found = [plan for plan in planned if (plan.share, plan.region, plan.metric) == (top, MAIN_REGION, MAIN_METRIC)]
+    return next((plan for plan in found if plan.arm == MAIN_ARM), found[0] if found else None)
+
+
+def has_plateau(dice_val: Sequence[float]) -> bool:
+    """Tell whether Dice on val had stopped rising by the last validation."""
+    return len(dice_val) > 1 and dice_val[-1] - max(dice_val[:-1]) <= PLATEAU_TOLERANCE

@@ -1,0 +1,155 @@
+"""The content of ``gain.json``: arms, comparisons, subgroups, what the plan could find, and what to be careful of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.cohort import read_tsv
+from pipeline.config import GenerateSection
+from pipeline.evaluate.comparison import COMPARISON_DEFINITIONS, comparison_json, describe_finding, list_cautions
+from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, PLATEAU_TOLERANCE, Findings, find_main, has_plateau
+from pipeline.evaluate.grouping import group_patients, read_filling
+from pipeline.evaluate.intervals import Summary
+from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
+from pipeline.evaluate.simulation import Spread, estimate_spread
+from pipeline.evaluate.subgroups import (
+    SubgroupFindings,
+    compare_subgroups,
+    describe_fairness,
+    describe_filling,
+    subgroups_json,
+)
+from pipeline.runner import StageContext
+from pipeline.segmentation.arms import Arm
+from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_METRIC
+
+# A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
+MIN_DICE_LEARNT = 0.05
+DEFINITIONS_HERE = {
+    **DEFINITIONS,
+    "share": "share of the real training patients that an arm uses; 0: none, trained once",
+    "sd": "over patients, each patient's value being the mean over seeds",
+    **COMPARISON_DEFINITIONS,
+    "plateau": f"Dice on val rose by at most {PLATEAU_TOLERANCE:g} at the last validation",
+    "dice_val": "mean over val patients of their mean Dice over the regions that they have",
+    "power": (
+        "probability that the interval of a true difference leaves 0 out and p_holm is below alpha, were it the only "
+        "difference among the planned comparisons"
+    ),
+}
+
+
+def describe_gain(context: StageContext, findings: Findings, subgroups: Sequence[SubgroupFindings]) -> dict[str, Any]:
+    """Return the content of ``gain.json``, the search apart."""
+    config, real = context.config.evaluate, findings.experiment.real
+    return {
+        "summary": describe_main(findings),
+        "cautions": describe_cautions(context, findings),
+        "unit": "patient",
+        "baseline": config.baseline,
+        "synthetic": "generated" if config.received_release is None else "received",
+        "n_test": len(real.patients("test")),
+        "n_val": len(real.patients("val")),
+        "spacing_mm": real.spacing_mm,
+        "alpha": config.alpha,
+        "definitions": DEFINITIONS_HERE,
+        "arms": [describe_arm(context, findings, arm) for arm in findings.arms],
+        "comparisons": [comparison_json(comparison, config.alpha) for comparison in findings.comparisons],
+        "subgroups": [row for found in subgroups for row in subgroups_json(found)],
+        "fairness": describe_fairness(subgroups, config.alpha) if subgroups else "",
+        "filling": " ".join(filter(None, (describe_filling(found, config.alpha) for found in subgroups[:1]))),
+        **({"power": measure_power(context, findings)} if findings.main else {}),
+    }
+
+
+def describe_main(findings: Findings) -> str:
+    """Say in one sentence what the main comparison found."""
+    if findings.main is None:
+        return "One arm was trained, so that nothing is compared."
+    return describe_finding(findings.main, findings.statistics.alpha)
+
+
+def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[str, Any]:
+    """Return an arm's entry."""
+    config, experiment = context.config.evaluate, findings.experiment
+    regions: dict[str, Any] = {}
+    for region in experiment.real.scheme.regions:
+        summaries = {metric: findings.summary(arm, region, metric) for metric in ALL_METRICS}
+        regions[region] = {metric: _summary_entry(summary) for metric, summary in summaries.items() if summary}
+        regions[region]["n_present"] = len(findings.values(arm, region, PRESENT_METRIC))
+    dice_val = findings.dice_val(arm)
+    return {
+        "name": arm.name,
+        "share": arm.share,
+        "synthetic_share": arm.mixing.synthetic_share,
+        "schedule": arm.mixing.schedule,
+        "paste_share": arm.paste_share,
+        "augmentation": arm.augmentation.model_dump(),
+        "n_real": len(arm.real_cases),
+        "n_synthetic": len(arm.synthetic_cases),
+        "regions": regions,
+        "n_patients": len(experiment.real.patients("test")),
+        "n_seeds": config.n_seeds,
+        "steps": config.steps,
+        "dice_val": dice_val,
+        "plateau": has_plateau(dice_val),
+    }
+
+
+def _summary_entry(summary: Summary) -> dict[str, Any]:
+    return {"mean": summary.mean, "sd": summary.sd, "ci": summary.ci}
+
+
+def describe_cautions(context: StageContext, findings: Findings) -> list[str]:
+    """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
+    received = context.config.evaluate.received_release is not None
+    origin = ["Synthetic scans are those of a received release."] if received else []
+    main = list_cautions(findings.main) if findings.main else []
+    titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
+    rising = [title for title, arm in titles.items() if not has_plateau(findings.dice_val(arm))]
+    training = [f"No plateau on val yet in {', '.join(rising)}: more steps may change this."] if rising else []
+    for region in findings.experiment.real.scheme.regions:
+        summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
+        missed = [title for title, summary in summaries.items() if summary and summary.mean < MIN_DICE_LEARNT]
+        if missed:
+            training.append(f"{region} has not been learnt in {', '.join(missed)}: train longer before comparing it.")
+    return [*origin, *main, *training]
+
+
+def compare_groups(context: StageContext, findings: Findings) -> tuple[SubgroupFindings, ...]:
+    """Make the main arm's comparison in every group of patients: the main one first, then regions, metrics, shares."""
+    main, config = findings.main, context.config.evaluate
+    if main is None:
+        return ()
+    real = findings.experiment.real
+    # A received cohort was planned by another config: strata are then the default's.
+    is_own = config.received_release is None
+    section = context.config.generate if is_own else GenerateSection()
+    groups = group_patients(real.patients("test"), real.split("train"), section)
+    path = context.folder("generate") / "plan.tsv"
+    filling = read_filling(read_tsv(path)) if is_own and path.is_file() else {}
+    first = find_main(findings.planned)
+    asked = [plan for plan in findings.planned if (plan.arm, plan.baseline) == (main.arm, main.baseline)]
+    return tuple(
+        compare_subgroups(findings.table, plan, groups, findings.statistics, filling)
+        for plan in sorted(asked, key=lambda plan: plan != first)
+    )
+
+
+def measure_power(context: StageContext, findings: Findings) -> dict[str, Any]:
+    """Say what the plan could find, by the spread that the main comparison's differences have."""
+    main = findings.main
+    if main is None:
+        return {}
+    n_seeds = len(main.seed_deltas)
+    study = Study(main.n_patients, n_seeds, len(findings.planned), findings.statistics.alpha)
+    # One training has no spread of trainings.
+    is_measured = n_seeds > 1 and main.n_patients > 1
+    differences = findings.difference(main).values
+    spread: Spread = estimate_spread(differences) if is_measured else ASSUMED_SPREADS[MAIN_METRIC]
+    return {
+        "sentence": describe_power(study, spread, is_measured=is_measured),
+        "region": MAIN_REGION,
+        "metric": MAIN_METRIC,
+        "is_measured": is_measured,
+        "sd": {"patient": spread.patient, "seed": spread.seed, "residual": spread.residual},
+    }

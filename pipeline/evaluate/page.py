@@ -1,0 +1,125 @@
+"""The evaluation's section of the report: for a clinician, in words first. Private: it shows patients."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.labels import REGION_TITLES
+from pipeline.page import escape, make_table, picture, with_interval
+from pipeline.segmentation.catalogue import METRIC_TITLES, PLANNED_METRICS
+
+SUBGROUP_HEAD = ("arm", "real data", "region", "group", "patients", "difference", "remark")
+PICTURES = (
+    ("gain.png", "Difference to the baseline, per patient, with intervals"),
+    ("learning-*.png", "By share of the real data, with intervals; dotted: the baseline"),
+    ("arms.png", "Every arm: test patients, mean and interval"),
+    ("subgroups*.png", "The same difference in every group of patients"),
+    ("slopes*.png", "Each test patient's way from the baseline to the arm"),
+    ("extremes*.png", "The patients whom the arm harmed most and helped most: true outline and what was found"),
+    ("segmentations.png", "Test patients from small to large tumours: true outline and what was found"),
+)
+
+
+def evaluation_section(folder: Path) -> str:
+    """Return the section as HTML; ``folder`` is the stage's.
+
+    Of ``gain.json`` it shows, where they are there, beside arms and comparisons: ``cautions``, ``power`` (with a
+    ``sentence``), ``fairness`` and ``filling`` (sentences), ``subgroups``.
+    """
+    gain = json.loads((folder / "gain.json").read_text(encoding="utf-8"))
+    return "".join(
+        (
+            f"<p>{escape(gain['summary'])}</p>",
+            _cautions(gain),
+            _power(gain),
+            _arms(gain, PLANNED_METRICS),
+            _comparisons(gain),
+            *(
+                picture(path, caption)
+                for pattern, caption in PICTURES
+                for path in sorted((folder / "figures").glob(pattern))
+            ),
+            _subgroups(gain),
+            _further_metrics(gain),
+            _definitions(gain),
+        )
+    )
+
+
+def _cautions(gain: Mapping[str, Any]) -> str:
+    said = "".join(f"<li>{escape(caution)}</li>" for caution in gain.get("cautions", ()))
+    return f"<p>To be careful of:</p><ul>{said}</ul>" if said else ""
+
+
+def _power(gain: Mapping[str, Any]) -> str:
+    sentence = gain.get("power", {}).get("sentence", "")
+    return f"<p>What this plan could find: {escape(sentence)}</p>" if sentence else ""
+
+
+def _arms(gain: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """Return the table of arms: a column for each metric and region that any of them has."""
+    arms = gain["arms"]
+    columns = [
+        (region, metric)
+        for metric in metrics
+        for region in arms[0]["regions"]
+        if any(metric in arm["regions"][region] for arm in arms)
+    ]
+    head = ("arm", "real data", *(f"{METRIC_TITLES[metric]}, {REGION_TITLES[region]}" for region, metric in columns))
+    rows = [
+        (arm["name"], _share(arm["share"]), *(_cell(arm["regions"][region].get(metric)) for region, metric in columns))
+        for arm in arms
+    ]
+    return make_table(head, rows) if columns else ""
+
+
+def _cell(summary: Mapping[str, Any] | None) -> str:
+    return "no patient has it" if summary is None else with_interval(summary["mean"], summary["ci"])
+
+
+def _share(share: float) -> str:
+    return "none" if share == 0.0 else f"{share:.0%}"
+
+
+def _comparisons(gain: Mapping[str, Any]) -> str:
+    sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"])
+    return f"<h3>Planned comparisons</h3><ul>{sentences}</ul>" if sentences else ""
+
+
+def _subgroups(gain: Mapping[str, Any]) -> str:
+    text = "".join(f"<p>{escape(gain[key])}</p>" for key in ("fairness", "filling") if gain.get(key))
+    rows = [
+        (
+            row["arm"],
+            _share(row["share"]),
+            f"{REGION_TITLES[row['region']]}, {METRIC_TITLES[row['metric']]}",
+            f"{row['attribute']}: {row['group']}",
+            row["n_patients"],
+            "too few patients" if row["ci"] is None else with_interval(row["delta"], row["ci"]),
+            _remark(row),
+        )
+        for row in gain.get("subgroups", ())
+    ]
+    table = f"<details><summary>Every subgroup</summary>{make_table(SUBGROUP_HEAD, rows)}</details>" if rows else ""
+    return f"<h3>Whom does it help?</h3>{text}{table}" if text or table else ""
+
+
+def _remark(row: Mapping[str, Any]) -> str:
+    remarks = ["made worse"] if row["worse"] else []
+    remarks += ["filled by the plan"] if row["filled"] else []
+    return ", ".join(remarks)
+
+
+def _further_metrics(gain: Mapping[str, Any]) -> str:
+    """Return a table for each metric that was measured but not planned to be compared."""
+    measured = {metric for arm in gain["arms"] for region in arm["regions"].values() for metric in region}
+    tables = "".join(
+        _arms(gain, (metric,)) for metric in METRIC_TITLES if metric in measured and metric not in PLANNED_METRICS
+    )
+    return f"<details><summary>Further metrics, not compared</summary>{tables}</details>" if tables else ""
+
+
+def _definitions(gain: Mapping[str, Any]) -> str:
+    rows = [(METRIC_TITLES.get(name, name.replace("_", " ")), text) for name, text in gain["definitions"].items()]
+    return f"<details><summary>How everything is defined</summary>{make_table(('name', 'definition'), rows)}</details>"

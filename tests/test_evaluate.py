@@ -1,0 +1,253 @@
+"""The stage evaluate at toy size: every arm, shares, the search, resume, and what is written."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
+
+import numpy as np
+import pytest
+from segment_builders import SHAPE, Recorder, tiny_evaluation
+
+from pipeline.cohort import digest_tree
+from pipeline.config_evaluate import ArmName
+from pipeline.errors import DataError
+from pipeline.evaluate import gain, mixing, stage, subgroups, trainings
+from pipeline.evaluate.comparison import Planned
+from pipeline.evaluate.findings import Findings, has_plateau
+from pipeline.evaluate.intervals import Statistics
+from pipeline.evaluate.scores import Score
+from pipeline.runner import StageContext
+from pipeline.segmentation.arms import Mixing
+
+
+def test_the_stage_writes_the_same_bytes_after_a_kill(tmp_path, segment_run):
+    config = tiny_evaluation()
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    recorder = Recorder()
+    for folder in (whole, cut):
+        folder.mkdir()
+    summary = stage.run(StageContext(config, segment_run, whole, 7, recorder))
+    # Two validations a training: killed in the second arm's first.
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(StageContext(config, segment_run, cut, 7, Recorder(fail_after=2)))
+    assert stage.run(StageContext(config, segment_run, cut, 7, Recorder())) == summary
+    assert digest_tree(whole) == digest_tree(cut)
+    assert not list(whole.rglob("*.safetensors"))
+    check_outputs(whole, config, recorder)
+
+
+def check_outputs(folder, config, recorder):
+    gain = json.loads((folder / "gain.json").read_text())
+    assert [arm["name"] for arm in gain["arms"]] == list(config.evaluate.arms)
+    for arm in gain["arms"]:
+        assert {"share", "regions", "n_patients", "n_seeds", "steps"} <= arm.keys()
+        assert {"mean", "sd", "ci"} == arm["regions"]["WT"]["hd95"].keys()
+    # 4 arms beside the baseline, and real-syn with real: 5 pairs, 3 regions, 2 metrics
+    assert len(gain["comparisons"]) == 30
+    assert [one["dice_val"] for one in gain["search"]] == [None]
+    expected = {"arm", "baseline", "share", "region", "metric", "delta", "ci", "p_holm", "sentence"}
+    assert expected <= gain["comparisons"][0].keys()
+    with (folder / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Three test patients, and no other.
+    assert {row["patient"] for row in rows} == {"s005", "s006", "s007"}
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    # One share is no curve, and no group has five patients.
+    assert names == {"arms", "gain", "segmentations", "slopes-dice", "slopes-hd95", "extremes"}
+    assert {Path(image).stem for image in recorder.images} == names
+    assert [step for step, _ in recorder.values["real-aug/dice_val"]] == [2, 4]
+    assert len(recorder.tables["arms"]) == 5
+    check_words(gain)
+
+
+def check_words(gain):
+    """One sentence on the main comparison; all that weakens it apart."""
+    main = next(c for c in gain["comparisons"] if c["arm"] == "real-syn-aug" and c["baseline"] == "real-aug")
+    assert main["sentence"].startswith(gain["summary"])
+    assert gain["summary"].endswith(".")
+    assert gain["summary"].count(". ") == 0
+    cautions = " ".join(gain["cautions"])
+    # Four steps teach nothing.
+    assert "has not been learnt in" in cautions
+    assert "Unreliable: 3 test patients" in cautions
+    assert "One training per arm" in cautions
+    assert gain["power"]["sentence"].startswith("3 test patients, 1 seed and 30 planned comparisons find no difference")
+    assert not gain["power"]["is_measured"]
+    # One source and fewer than five patients of each size.
+    assert gain["subgroups"] == [] or all(row["ci"] is None for row in gain["subgroups"])
+    assert gain["fairness"].startswith("No subgroup is large enough")
+    assert gain["filling"] == ""
+    assert {"calibration_error", "brier", "surface_dice", "lesion_dice"} <= gain["arms"][0]["regions"]["WT"].keys()
+
+
+@pytest.fixture(scope="module")
+def full_plan():
+    """Return a config with every arm at two shares, and a search of two candidates."""
+    return tiny_evaluation(
+        arms=get_args(ArmName),
+        shares=[1.0, 0.5],
+        search={"synthetic_shares": [0.25, 0.5], "steps": 2},
+        comparisons=[["real-syn-aug", "real-aug"], ["syn", "real-aug"], ["real-syn", "real"], ["syn-aug", "syn"]],
+    )
+
+
+@pytest.fixture(scope="module")
+def all_arms(full_plan, segment_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("all") / "evaluation"
+    folder.mkdir()
+    recorder = Recorder()
+    summary = stage.run(StageContext(full_plan, segment_run, folder, 7, recorder))
+    return SimpleNamespace(folder=folder, summary=summary, recorder=recorder)
+
+
+def test_every_arm_is_trained_at_every_share_and_those_without_real_scans_once(all_arms):
+    gain = json.loads((all_arms.folder / "gain.json").read_text())
+    found = {(arm["name"], arm["share"]) for arm in gain["arms"]}
+    with_real = set(get_args(ArmName)) - {"syn", "syn-aug"}
+    assert found == {(name, share) for name in with_real for share in (1.0, 0.5)} | {("syn", 0.0), ("syn-aug", 0.0)}
+    assert len(gain["arms"]) == len(found) == 18
+    folders = {path.name for path in (all_arms.folder / "trainings").iterdir()}
+    assert {"real-1-0", "copypaste-aug-0.5-0", "syn-ft-aug-1-0", "syn-aug-0-0"} <= folders
+    assert len(folders) == 18
+    numbers = {(arm["name"], arm["share"]): (arm["n_real"], arm["n_synthetic"]) for arm in gain["arms"]}
+    assert numbers["syn-ft", 0.5] == (2, 3)
+    assert numbers["random-contrast-aug", 1.0] == (4, 3)
+    assert numbers["syn-aug", 0.0] == (0, 3)
+    with (all_arms.folder / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["arm"], float(row["share"])) for row in rows} == found
+
+
+def test_the_stage_runs_on_patches_of_volumes(tmp_path, segment_run):
+    arms = ["real-aug", "copypaste-aug", "random-contrast-aug"]
+    config = tiny_evaluation(arms=arms, dimensions=3, network="dynunet", levels=2, patch_voxels=[8, 8, 8])
+    stage.run(StageContext(config, segment_run, tmp_path, 7, Recorder()))
+    gain = json.loads((tmp_path / "gain.json").read_text())
+    assert [arm["name"] for arm in gain["arms"]] == arms
+    assert all(0 <= arm["regions"]["WT"]["dice"]["mean"] <= 1 for arm in gain["arms"])
+
+
+def test_planned_pairs_are_compared_at_every_share_and_no_others(all_arms):
+    gain = json.loads((all_arms.folder / "gain.json").read_text())
+    pairs = {(c["arm"], c["baseline"], c["share"]) for c in gain["comparisons"]}
+    at_both = {("real-syn-aug", "real-aug"), ("syn", "real-aug"), ("real-syn", "real")}
+    # Neither of the last pair uses real scans: there is one comparison, whatever the share.
+    assert pairs == {(*pair, share) for pair in at_both for share in (1.0, 0.5)} | {("syn-aug", "syn", 0.0)}
+    words = {1.0: "with all real scans", 0.5: "with 50% of the real patients", 0.0: "without real scans"}
+    assert all(f"against {c['baseline']} {words[c['share']]}" in c["sentence"] for c in gain["comparisons"])
+
+
+def test_two_shares_are_drawn_as_learning_curves(all_arms):
+    names = {path.stem for path in (all_arms.folder / "figures").glob("learning-*.png")}
+    assert names == {f"learning-{region}-{metric}" for region in ("WT", "TC", "ET") for metric in ("dice", "hd95")}
+
+
+def test_the_predicted_slice_of_every_test_patient_is_kept(all_arms, real):
+    slices = trainings.read_slices(all_arms.folder / "trainings" / "real-1-0")
+    assert list(slices) == [case.subject for case in real.patients("test")]
+    assert all(found.shape == SHAPE[:2] and found.dtype == np.uint8 for found in slices.values())
+
+
+def test_groups_are_compared_with_what_the_plan_filled(monkeypatch, tmp_path, real):
+    experiment = SimpleNamespace(real=real)
+    patients = real.patients("test")
+    scores = [
+        Score(arm, seed, case.subject, "WT", "dice", value)
+        for case in patients
+        for seed in (0, 1)
+        for arm, value in (("real-aug", 0.5), ("real-syn-aug", 0.6 + 0.01 * seed))
+    ]
+    planned = (Planned("real-syn-aug", "real-aug", 1.0, "WT", "dice"),)
+    findings = Findings(experiment, (), (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
+    groups = {case.subject: {"volume": "small" if number else "large"} for number, case in enumerate(patients)}
+    monkeypatch.setattr(gain, "group_patients", lambda *_: groups)
+    monkeypatch.setattr(subgroups, "MIN_PATIENTS", 2)
+    (tmp_path / "synthetic").mkdir()
+    (tmp_path / "synthetic" / "plan.tsv").write_text(
+        "volume\tasked\tobtained\tseen\tsource\nsmall\t3\t3\t3\t1\nlarge\t1\t1\t1\t3\n"
+    )
+    context = StageContext(tiny_evaluation(), tmp_path, tmp_path, 7, Recorder())
+    found = gain.compare_groups(context, findings)
+    assert [(one.group, one.n_patients, one.filling.is_filled) for one in found[0].groups] == [("small", 2, True)]
+    assert found[0].left_out == (("volume", "large", 1),)
+    power = gain.measure_power(context, findings)
+    assert power["is_measured"]
+    assert "measured standard deviations" in power["sentence"] or "find no difference" in power["sentence"]
+
+
+def test_the_search_tries_each_candidate_on_val_and_all_arms_take_the_best(all_arms):
+    gain = json.loads((all_arms.folder / "gain.json").read_text())
+    tried = gain["search"]
+    assert [(one["synthetic_share"], one["steps"], one["n_seeds"], one["share"]) for one in tried] == [
+        (0.25, 2, 1, 1.0),
+        (0.5, 2, 1, 1.0),
+    ]
+    best = max(tried, key=lambda one: one["dice_val"])
+    assert [one for one in tried if one["chosen"]] == [best]
+    for arm in gain["arms"]:
+        if arm["name"] in ("real-syn", "real-syn-aug", "random-contrast-aug"):
+            assert arm["synthetic_share"] == best["synthetic_share"]
+    # The second number is the seed's.
+    assert sorted(path.name for path in (all_arms.folder / "search").iterdir()) == ["0-0", "1-0"]
+
+
+def test_the_candidate_that_is_best_on_val_is_chosen_and_the_first_of_even_ones(
+    monkeypatch, tmp_path, segment_run, full_plan
+):
+    context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder())
+    experiment = trainings.open_experiment(context)
+    for reached, expected in (((0.2, 0.3), 0.5), ((0.3, 0.2), 0.25), ((0.3, 0.3), 0.25)):
+        answers = iter(reached)
+        monkeypatch.setattr(mixing, "iterate_trainings", lambda *_, answers=answers: answers)
+        chosen, trials = mixing.choose_mixing(context, experiment)
+        assert chosen.synthetic_share == expected
+        assert [trial.dice_val for trial in trials] == [(value,) for value in reached]
+
+
+def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
+    search = {"synthetic_shares": [0.5], "schedules": ["synthetic-first"], "n_synthetic": [2]}
+    context = StageContext(tiny_evaluation(search=search), segment_run, tmp_path, 7, Recorder())
+    experiment = trainings.open_experiment(context)
+    chosen, trials = mixing.choose_mixing(context, experiment)
+    assert chosen == Mixing(0.5, "synthetic-first", 2)
+    assert [trial.dice_val for trial in trials] == [()]
+    assert not list(tmp_path.iterdir())
+    arms = {arm.name: arm for arm in trainings.make_arms(context, experiment, chosen)}
+    assert [len(arms[name].synthetic_cases) for name in ("real", "real-syn", "syn")] == [0, 2, 2]
+
+
+def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp_path, segment_run, full_plan):
+    context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder(fail_after=1))
+    experiment = trainings.open_experiment(context)
+    # The first candidate's figure is recorded, the second one's is not.
+    with pytest.raises(KeyboardInterrupt):
+        mixing.choose_mixing(context, experiment)
+    trained, honest = [], mixing.train_segmenter
+    monkeypatch.setattr(
+        mixing, "train_segmenter", lambda plan, *rest: trained.append(plan.description) or honest(plan, *rest)
+    )
+    (tmp_path / "search" / "1-0" / "trial.json").unlink()
+    again = dataclasses.replace(context, tracker=Recorder())
+    mixing.choose_mixing(again, experiment)
+    assert trained == ["search 1-0"]
+
+
+@pytest.mark.parametrize("missing", ["train", "val", "test"])
+def test_a_cohort_without_one_side_of_the_split_is_refused(real, synthetic, missing):
+    kept = SimpleNamespace(split=lambda side: () if side == missing else real.cases)
+    with pytest.raises(DataError, match=f"no {missing} patients"):
+        trainings.check_cohorts(kept, synthetic)
+
+
+def test_a_synthetic_cohort_with_other_modalities_is_refused(real, synthetic):
+    with pytest.raises(DataError, match="modalities of the synthetic cohort"):
+        trainings.check_cohorts(real, dataclasses.replace(synthetic, modalities=("t1",)))
+
+
+def test_a_curve_that_still_rises_has_no_plateau():
+    assert has_plateau([0.5, 0.6, 0.605])
+    assert not has_plateau([0.5, 0.6, 0.62])
+    assert not has_plateau([0.5])
