@@ -84,7 +84,12 @@ def _share(share: float) -> str:
 
 def _comparisons(gain: Mapping[str, Any]) -> str:
     sentences = "".join(f"<li>{escape(c['sentence'])}</li>" for c in gain["comparisons"])
-    return f"<h3>Planned comparisons</h3><ul>{sentences}</ul>" if sentences else ""
+    if not sentences:
+        return ""
+    return (
+        "<h3>Planned comparisons</h3><details><summary>"
+        f"{len(gain['comparisons'])} comparisons in words</summary><ul>{sentences}</ul></details>"
+    )
 
 
 def _subgroups(gain: Mapping[str, Any]) -> str:
