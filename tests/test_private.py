@@ -442,7 +442,7 @@ def test_more_than_was_promised_fails_by_the_canaries_and_by_nothing_else() -> N
     nothing = {attack.name: stream.normal(size=n) for attack in ATTACKS}
 
     def check(scores: dict[str, NDArray[np.float64]], canaries: CanaryFinding | None = None) -> dict[str, Any]:
-        evidence = Evidence(is_member, scores, {}, np.zeros((0, n), bool), [], {})
+        evidence = Evidence(is_member, scores, {}, np.zeros((0, n), bool), [], {}, [], {})
         found = check_promise(promised, evidence, canaries, 0.05)
         assert found is not None
         return found
@@ -467,7 +467,7 @@ def test_more_than_was_promised_fails_by_the_canaries_and_by_nothing_else() -> N
     assert broken["generator"].reasons[1:] == ("too few",)
     chance = guess(stream.normal(size=64), np.arange(64) >= 32, 0.05, 1e-5)
     assert with_broken_promise(verdicts, check(nothing, chance)) == verdicts
-    empty = Evidence(is_member, nothing, {}, np.zeros((0, n), bool), [], {})
+    empty = Evidence(is_member, nothing, {}, np.zeros((0, n), bool), [], {}, [], {})
     assert check_promise(None, empty, None, 0.05) is None
     assert with_broken_promise(verdicts, None) == verdicts
 
@@ -477,7 +477,7 @@ def test_a_promise_that_is_kept_is_called_broken_at_the_level_at_most() -> None:
     epsilon, stream = 1.0, np.random.default_rng(8)
     verdicts = {"dataset": Verdict("pass", ()), "generator": Verdict("pass", ())}
     attack = {"reconstruction": stream.normal(size=8)}
-    evidence = Evidence(np.arange(8) < 4, attack, {}, np.zeros((0, 8), bool), [], {})
+    evidence = Evidence(np.arange(8) < 4, attack, {}, np.zeros((0, 8), bool), [], {}, [], {})
     broken = 0
     for _ in range(600):
         is_in = stream.random(64) < 0.5

@@ -151,5 +151,5 @@ def measure_power(context: StageContext, findings: Findings) -> dict[str, Any]:
         "region": MAIN_REGION,
         "metric": MAIN_METRIC,
         "is_measured": is_measured,
-        "sd": {"patient": spread.patient, "seed": spread.seed, "residual": spread.residual},
+        "sd": {"between_patients": spread.patient, "between_trainings": spread.seed, "residual": spread.residual},
     }
