@@ -27,7 +27,7 @@ from pipeline.segmentation.scans import ScanPool, Window
 from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, train_segmenter
 
 MAX_PICTURED = 4
-SCORES_FILE, SLICES_FILE = "scores.json", "slices.npz"
+SCORES_FILE, SLICES_FILE = "scores.json", "slices.npy"
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _train_anew(task: TrainingTask) -> None:
     for case in experiment.real.patients("test"):
         test[case.subject], predicted = score_case(best, case, plan, experiment.real.spacing_mm)
         slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
-    np.savez_compressed(folder / SLICES_FILE, subjects=np.array(list(slices)), slices=np.stack(list(slices.values())))
+    np.save(folder / SLICES_FILE, np.stack([slices[subject] for subject in sorted(slices)]))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
     write_whole(folder / SCORES_FILE, {**curves, "test": test})
 
@@ -270,8 +270,8 @@ def shown_slice(case: Case) -> int:
 
 def read_slices(folder: Path) -> dict[str, UInt8Array]:
     """Read the predicted slice of each test patient: (x, y), uint8."""
-    with np.load(folder / SLICES_FILE) as kept:
-        return dict(zip(kept["subjects"].tolist(), kept["slices"], strict=True))
+    subjects = sorted(json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))["test"])
+    return dict(zip(subjects, np.load(folder / SLICES_FILE), strict=True))
 
 
 def write_whole(path: Path, content: object) -> None:
