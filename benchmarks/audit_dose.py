@@ -20,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit.attacks.registry import BY_NAME, attack_release
-from pipeline.audit.copies import likeness, view_copies, view_copy
+from pipeline.audit.constructions import KINDS
+from pipeline.audit.copies import CopySearch, judge_copies
+from pipeline.audit.copy_search import draw_copy, search_copies
+from pipeline.audit.gallery import Gallery
 from pipeline.audit.material import open_reference, open_release
+from pipeline.audit.portraits import draw_case
 from pipeline.audit.setting import Setting
 from pipeline.audit.views import view_synthetic, view_targets
 from pipeline.cohort import Case, Cohort, open_cohort
 from pipeline.config import RunConfig, load_config
 from pipeline.generate.synthesis import generate_cohort
-from pipeline.near_duplicates import copy_threshold
-from pipeline.seeds import derive_seed, numpy_stream
+from pipeline.seeds import numpy_stream
 from pipeline.statistics import auc
 from pipeline.train.loop import train_generator
 from pipeline.train.plan import TrainingPlan
@@ -74,21 +77,23 @@ def slope(members: NDArray[np.float64], aucs: NDArray[np.float64], seed: int) ->
     return {"slope_per_doubling": float(np.polyfit(x, aucs, 1)[0]), "ci": [float(low), float(high)]}
 
 
-def copies_found(cohort: Cohort, synthetic: list[Case], setting: Setting, share: float, seed: int) -> dict[str, float]:
-    """Plant copies of some persons of train; return recall and false alarms of a threshold that val persons fixed."""
-    val, persons = cohort.patients("val"), [cases[0] for cases in cohort.persons("train", "test")]
+def copies_found(
+    cohort: Cohort, search: CopySearch, gallery: Gallery, setting: Setting, share: float, seed: int
+) -> dict[str, float]:
+    """Plant copies of some persons among the released; return recall and false alarms of the audit's threshold."""
+    persons = cohort.persons("train", "test")
     n = max(1, round(share * len(persons)))
     chosen = numpy_stream(seed, "chosen").choice(len(persons), n, replace=False)
-    released = view_synthetic(synthetic, setting)["scan"]
-    others = view_targets(val, setting).views["scan"]
-    copies = view_copies(val, setting, derive_seed(seed, "fix"))["scan"]
-    of_copies = np.einsum("nwd,ncd->nwc", others, copies).max(axis=1)
-    threshold = copy_threshold(of_copies.astype(np.float64), likeness(others, released).max(axis=1))
     stream = numpy_stream(seed, "plant")
-    planted = np.stack([view_copy(persons[int(i)], setting, stream)["scan"] for i in chosen])
-    views = view_targets(persons, setting).views["scan"]
+    kinds = [KINDS[int(stream.integers(len(KINDS)))] for _ in chosen]
+    planted = [
+        gallery.likeness(draw_copy(persons[int(i)][0], kind, setting, stream))["scan"]
+        for i, kind in zip(chosen, kinds, strict=True)
+    ]
+    likeness = np.concatenate([search.released["scan"], np.stack(planted, axis=1)], axis=1)
+    is_near = (likeness >= judge_copies(search, "scan").threshold).any(axis=1)
+    found = np.array([is_near[search.owners == person].any() for person in range(len(persons))])
     is_copied = np.isin(np.arange(len(persons)), chosen)
-    found = likeness(views, np.concatenate([released, planted])).max(axis=1) >= threshold
     return {"recall": float(found[is_copied].mean()), "false_alarms": float(found[~is_copied].mean())}
 
 
@@ -142,9 +147,12 @@ def main() -> None:
                 )
                 print(json.dumps(rows[-1]), flush=True)
         setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, 0)
-        synthetic = list(open_cohort(folder / "synthetic").cases)
+        persons, val = cohort.persons("train", "test"), cohort.patients("val")
+        is_member = np.array([scans[0].split == "train" for scans in persons])
+        search = search_copies(persons, is_member, val, open_cohort(folder / "synthetic").cases, setting, 0)
+        gallery = Gallery([draw_case(case, setting) for case in (*(one for scans in persons for one in scans), *val)])
         for share in SHARES:
-            found = [copies_found(cohort, synthetic, setting, share, seed) for seed in range(arguments.seeds)]
+            found = [copies_found(cohort, search, gallery, setting, share, seed) for seed in range(arguments.seeds)]
             copies.append({"share": share, **{k: float(np.mean([one[k] for one in found])) for k in found[0]}})
             print(json.dumps(copies[-1]), flush=True)
     sizes = np.array([row["members"] for row in rows], float)

@@ -5,6 +5,7 @@ tumour. In a frame a small cube is sampled. Principal axes have no sign, and no 
 compares portraits tries the 48 symmetries of the cube (:data:`SYMMETRIES`), mirror images among them.
 """
 
+from collections.abc import Sequence
 from itertools import permutations, product
 
 import numpy as np
@@ -31,6 +32,8 @@ EXTRA_TURNS = tuple(Rotation.from_euler(axis, 45, degrees=True).as_matrix() for 
 
 Cubes = NDArray[np.float32]
 Matrix = NDArray[np.float64]
+# Centroid, principal axes (columns), spread in voxels.
+Frame = tuple[Matrix, Matrix, float]
 # By part: scan and labels (sizes, channels, side, side, side), the first of the brain's own size; tumor and
 # surroundings (frames, channels, side, side, side): by the brain's axes, by its own, by its own turned by 45 degrees.
 Portrait = dict[str, Cubes]
@@ -89,9 +92,10 @@ def draw_portrait(images: NDArray[np.float32], condition: UInt8Array, scheme: La
     classes = np.stack([(condition == value).astype(np.float32) for value in range(1, scheme.n_condition_classes)])
     centre, axes, spread = own_frame(condition > 0)
     sizes = SIZES_IF_CUT if _is_cut(condition > 0) else (1.0,)
+    frames = [(centre, axes, spread * size) for size in sizes]
     portrait = {
-        name: np.stack([_sample(v, centre, axes, spread * size, BRAIN_SIDE, BRAIN_REACH) for size in sizes])
-        for name, v in (("scan", standard), ("labels", classes))
+        name: _sample(volumes, frames, BRAIN_SIDE, BRAIN_REACH)
+        for name, volumes in (("scan", standard), ("labels", classes))
     }
     _, tumor_map = scheme.split(condition)
     n_frames = 2 + len(EXTRA_TURNS)
@@ -99,15 +103,12 @@ def draw_portrait(images: NDArray[np.float32], condition: UInt8Array, scheme: La
         empty = np.zeros((n_frames, len(images), *(TUMOR_SIDE,) * 3), np.float32)
         return portrait | dict.fromkeys(TUMOR_REACHES, empty)
     centre, own, spread = own_frame(tumor_map > 0)
-    frames = [axes, own, *(own @ turn for turn in EXTRA_TURNS)]
+    frames = [(centre, turn, spread) for turn in (axes, own, *(own @ turn for turn in EXTRA_TURNS))]
     seen = {"tumor": standardise_scan(images, tumor_map > 0), "surroundings": standard}
-    return portrait | {
-        name: np.stack([_sample(seen[name], centre, frame, spread, TUMOR_SIDE, reach) for frame in frames])
-        for name, reach in TUMOR_REACHES.items()
-    }
+    return portrait | {name: _sample(seen[name], frames, TUMOR_SIDE, reach) for name, reach in TUMOR_REACHES.items()}
 
 
-def own_frame(mask: NDArray[np.bool_]) -> tuple[Matrix, Matrix, float]:
+def own_frame(mask: NDArray[np.bool_]) -> Frame:
     """Return centroid, principal axes (columns, each the nearest to an axis of the grid) and spread of a mask, voxels.
 
     Parameters
@@ -129,14 +130,15 @@ def _is_cut(brain: NDArray[np.bool_]) -> bool:
     return any(bool(side.any()) for axis in range(3) for side in np.moveaxis(brain, axis, 0)[[0, -1]])
 
 
-def _sample(
-    volumes: NDArray[np.float32], centre: Matrix, axes: Matrix, spread: float, side: int, reach: float
-) -> Cubes:
-    """Sample a cube in a frame: (channels, side, side, side), smoothed by half of its step first."""
-    ticks = np.linspace(-reach * spread, reach * spread, side)
+def _sample(volumes: NDArray[np.float32], frames: Sequence[Frame], side: int, reach: float) -> Cubes:
+    """Sample a cube in each frame: (frames, channels, side, side, side); smoothed first by half of the first's step."""
+    smooth = [ndimage.gaussian_filter(volume, reach * frames[0][2] / (side - 1), truncate=2.5) for volume in volumes]
+    ticks = np.linspace(-reach, reach, side)
     points = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij")).reshape(3, -1)
-    places = axes @ points + centre[:, None]
-    width = 0.5 * (ticks[1] - ticks[0])
-    smooth = (ndimage.gaussian_filter(volume, width, truncate=2.5) for volume in volumes)
-    cubes = np.stack([ndimage.map_coordinates(volume, places, order=1, mode="constant") for volume in smooth])
-    return cubes.reshape(len(volumes), side, side, side).astype(np.float32)
+    cubes = np.stack(
+        [
+            np.stack([ndimage.map_coordinates(v, spread * axes @ points + centre[:, None], order=1) for v in smooth])
+            for centre, axes, spread in frames
+        ]
+    )
+    return cubes.reshape(len(frames), len(volumes), side, side, side).astype(np.float32)
