@@ -27,7 +27,7 @@ from pipeline.audit.gallery import Gallery
 from pipeline.audit.material import open_reference, open_release
 from pipeline.audit.portraits import draw_case
 from pipeline.audit.setting import Setting
-from pipeline.audit.views import view_synthetic, view_targets
+from pipeline.audit.views import view_targets
 from pipeline.cohort import Case, Cohort, open_cohort
 from pipeline.config import RunConfig, load_config
 from pipeline.generate.synthesis import generate_cohort

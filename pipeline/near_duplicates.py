@@ -2,9 +2,9 @@
 
 What a leaking generator might make of a scan is made of scans here: shifted, turned, rescaled, noisy, mirrored. The
 threshold lies between the likeness of such copies with their originals and that of honest pairs of different persons.
-A narrow law, on purpose: curation refuses, for persons of train and val alike, what any viewer would call the same scan,
-thousands of times over; and the copies that the audit plants must be seen by attacks that search no poses. The audit's
-own search for copies looks in every pose (:mod:`pipeline.audit.copies`).
+A narrow law, on purpose: curation refuses, for persons of train and val alike, what any viewer would call the same
+scan, thousands of times over; and the copies that the audit plants must be seen by attacks that search no poses. The
+audit's own search for copies looks in every pose (:mod:`pipeline.audit.copies`).
 """
 
 from collections.abc import Sequence
