@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +32,16 @@ class Asked:
     is_member: NDArray[np.bool_]
     targets: Targets
 
+    @cached_property
+    def owners(self) -> NDArray[np.intp]:
+        """Place of each scan's person: (scans,), int."""
+        owner = {case.subject: index for index, cases in enumerate(self.persons) for case in cases}
+        return np.array([owner[subject] for subject in self.targets.subjects])
+
     @property
     def scan_is_member(self) -> NDArray[np.bool_]:
         """Whether each scan's person is a member: (scans,), bool."""
-        members = {c.subject for cases, is_in in zip(self.persons, self.is_member, strict=True) if is_in for c in cases}
-        return np.array([subject in members for subject in self.targets.subjects])
+        return self.is_member[self.owners]
 
     def per_person(self, scores: Mapping[str, Scores]) -> dict[str, Scores]:
         """Return each person's score by each attack."""

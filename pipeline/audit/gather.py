@@ -94,13 +94,11 @@ def deal_evidence(
     asked: Asked, reference: Reference, shadows: ShadowFindings, n_references: int, seed: int
 ) -> list[Dealt]:
     """Return the references' scores by memberships dealt out anew, those of attacks with shadows made with them."""
-    owner = {case.subject: index for index, cases in enumerate(asked.persons) for case in cases}
-    columns = [owner[subject] for subject in asked.targets.subjects]
     return [
         Dealt(
             table,
             asked.per_person(
-                attack_references(asked.targets, reference, replace(shadows, is_member=table[:, columns]))
+                attack_references(asked.targets, reference, replace(shadows, is_member=table[:, asked.owners]))
             ),
         )
         for table in deal_again(asked.is_member, n_references, N_DEALT, seed)

@@ -94,13 +94,11 @@ def attack_all_references(
         tasks.append(ReferenceTask(OF_FEW, tuple(few), asked.targets, cohort, config, setting, reference, folder))
     found = list(iterate_trainings(attack_one, tasks, config.compute))
     of_few = {name: np.array(scores) for name, scores in found.pop()["scores"].items()} if few else None
-    owner = {case.subject: index for index, cases in enumerate(asked.persons) for case in cases}
-    columns = [owner[subject] for subject in asked.targets.subjects]
     as_they_are, telling_everything = (
         ShadowFindings(
             {name: np.array([one[key][name] for one in found]) for name in found[0][key]},
             np.array([one["others"][ERRORS] for one in found]),
-            is_in[:, columns],
+            is_in[:, asked.owners],
         )
         for key in ("scores", "everything")
     )

@@ -46,6 +46,11 @@ class Findings:
         return ScoreTable(score for result in self.results for score in result.scores)
 
     @cached_property
+    def _summaries(self) -> dict[tuple[str, float, str, str], Summary | None]:
+        """What has been summed up: a bootstrap each, asked for by table, cautions and figures."""
+        return {}
+
+    @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The planned comparisons; p values are corrected over all of them."""
         return tuple(compare_planned(self.table, self.planned, self.statistics))
@@ -79,8 +84,11 @@ class Findings:
 
     def summary(self, arm: Arm, region: str, metric: str) -> Summary | None:
         """Sum up a metric over test patients; None where no patient has it."""
-        values = self.values(arm, region, metric)
-        return summarise(values, self.statistics, METRICS_BY_NAME[metric].bounds) if len(values) else None
+        key = (arm.name, arm.share, region, metric)
+        if key not in self._summaries:
+            values, bounds = self.values(arm, region, metric), METRICS_BY_NAME[metric].bounds
+            self._summaries[key] = summarise(values, self.statistics, bounds) if len(values) else None
+        return self._summaries[key]
 
     def difference(self, plan: Planned | Comparison) -> PatientTable:
         """Return the paired differences of a comparison."""
