@@ -1,11 +1,14 @@
 """Does an audit see the noise of differential privacy? The same training with it and without, audited by one run.
 
-    python benchmarks/dp_noise.py RUN [--epsilon 1] [--steps 400] [--seeds 3] [--out FILE]
+    python benchmarks/dp_noise.py RUN [--epsilon 1] [--delta 1e-4] [--steps 1500] [--seeds 3]
+                                  [--augmentation none|run] [--out FILE]
 
 RUN is a run folder whose ingest is done, of phantoms. A coin for each person of train and test decides who is trained
 on. The discriminator, which the promise covers too, and which remembers most, is asked about everybody; those with the
 highest logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A lower bound of
-epsilon above the promise says that noise is missing; with noise none may be. The last line is JSON.
+epsilon above the promise says that noise is missing; with noise none may be. Delta is small, as what is shown at a large
+one is little. Without augmentation of what the discriminator sees, unless the run's own is asked for: it hides members
+from both trainings alike. The last line is JSON.
 """
 
 import argparse
@@ -68,14 +71,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--epsilon", type=float, default=1.0)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--delta", type=float, default=1e-4)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--augmentation", choices=("none", "run"), default="none")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     config, cohort = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
-    privacy = PrivacySection(epsilon=arguments.epsilon, patients_per_step=8, discriminator_steps=4, label_maps=32)
-    # With the run's own augmentation: one drawn by place in the batch would let a patient change other gradients.
+    privacy = PrivacySection(
+        epsilon=arguments.epsilon, delta=arguments.delta, patients_per_step=8, discriminator_steps=4, label_maps=32
+    )
     section = config.train.model_copy(update={"steps": arguments.steps, "privacy": privacy, "style": "random"})
+    if arguments.augmentation == "none":
+        section = section.model_copy(update={"augmentation": ()})
     rows = []
     for seed in range(arguments.seeds):
         for noisy in (False, True):
@@ -86,6 +94,9 @@ def main() -> None:
     summary = {
         "name": "dp_noise",
         "promised": arguments.epsilon,
+        "resolvable": round(float(rows[0]["epsilon_resolvable"]), 2),
+        "augmentation": list(section.augmentation),
+        "steps": arguments.steps,
         "without_noise": [round(float(bound), 2) for bound in bounds[False]],
         "with_noise": [round(float(bound), 2) for bound in bounds[True]],
         "without_exceeds": int(np.sum(np.array(bounds[False]) > arguments.epsilon)),
