@@ -1,17 +1,20 @@
 """Dose and response: the fewer persons a generator is trained on, the more an attack must find; and planted copies.
 
     python benchmarks/audit_dose.py RUN [--members 4,12,32] [--seeds 6] [--plot FILE] [--out FILE]
+    python benchmarks/audit_dose.py RUN --copies-only [--seeds 6] [--out FILE]
 
 RUN is a run folder whose ingest is done, with more than the largest number of members in train and test together (the
 demo's, with more phantoms). For each number and seed a generator is trained on members drawn at random from train and
 test, with the config's own schedule; the rest are the others. Attacks without shadows are run. The slope of the AUC
 against the logarithm of the number of members has a bootstrap interval over generators. Then copies of persons are
-planted at 1, 5 and 20 %: recall and false alarms of the search for copies. The last line is JSON.
+planted at 1, 5 and 20 %: recall and false alarms of the search for copies. With ``--copies-only`` nothing is trained,
+and copies are planted among RUN's own synthetic cases. The last line is JSON.
 """
 
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +94,25 @@ def copies_found(
         for i, kind in zip(chosen, kinds, strict=True)
     ]
     likeness = np.concatenate([search.released["scan"], np.stack(planted, axis=1)], axis=1)
-    is_near = (likeness >= judge_copies(search, "scan").threshold).any(axis=1)
+    is_near = np.asarray(likeness >= judge_copies(search, "scan").threshold).any(axis=1)
     found = np.array([is_near[search.owners == person].any() for person in range(len(persons))])
     is_copied = np.isin(np.arange(len(persons)), chosen)
     return {"recall": float(found[is_copied].mean()), "false_alarms": float(found[~is_copied].mean())}
+
+
+def find_planted(cohort: Cohort, released: Sequence[Case], n_seeds: int) -> list[dict[str, float]]:
+    """Plant copies at each share among released cases; return mean recall and false alarms over seeds."""
+    setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, 0)
+    persons, val = cohort.persons("train", "test"), cohort.patients("val")
+    is_member = np.array([scans[0].split == "train" for scans in persons])
+    search = search_copies(persons, is_member, val, released, setting, 0)
+    gallery = Gallery([draw_case(case, setting) for case in (*(one for scans in persons for one in scans), *val)])
+    copies = []
+    for share in SHARES:
+        found = [copies_found(cohort, search, gallery, setting, share, seed) for seed in range(n_seeds)]
+        copies.append({"share": share, **{k: float(np.mean([one[k] for one in found])) for k in found[0]}})
+        print(json.dumps(copies[-1]), flush=True)
+    return copies
 
 
 def draw(rows: list[dict[str, Any]], copies: list[dict[str, Any]], path: Path) -> None:
@@ -129,13 +147,19 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--members", default="4,12,32")
     parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--copies-only", action="store_true")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     config, cohort = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
     pool = [cases[0] for cases in cohort.persons("train", "test")]
     rows: list[dict[str, Any]] = []
-    copies: list[dict[str, Any]] = []
+    if arguments.copies_only:
+        copies = find_planted(cohort, open_cohort(arguments.run / "synthetic").cases, arguments.seeds)
+        print(json.dumps({"name": "audit_dose_copies", "copies": copies}))
+        if arguments.out:
+            arguments.out.write_text("".join(json.dumps(line) + "\n" for line in copies), encoding="utf-8")
+        return
     with tempfile.TemporaryDirectory(prefix="dose-") as scratch:
         for n in (int(text) for text in arguments.members.split(",")):
             for seed in range(arguments.seeds):
@@ -146,15 +170,7 @@ def main() -> None:
                     {"members": n, "seed": seed, **attack_generator(config, cohort, members, others, seed, folder)}
                 )
                 print(json.dumps(rows[-1]), flush=True)
-        setting = Setting(cohort.scheme, cohort.modalities, cohort.spacing_mm, 1, 0)
-        persons, val = cohort.persons("train", "test"), cohort.patients("val")
-        is_member = np.array([scans[0].split == "train" for scans in persons])
-        search = search_copies(persons, is_member, val, open_cohort(folder / "synthetic").cases, setting, 0)
-        gallery = Gallery([draw_case(case, setting) for case in (*(one for scans in persons for one in scans), *val)])
-        for share in SHARES:
-            found = [copies_found(cohort, search, gallery, setting, share, seed) for seed in range(arguments.seeds)]
-            copies.append({"share": share, **{k: float(np.mean([one[k] for one in found])) for k in found[0]}})
-            print(json.dumps(copies[-1]), flush=True)
+        copies = find_planted(cohort, open_cohort(folder / "synthetic").cases, arguments.seeds)
     sizes = np.array([row["members"] for row in rows], float)
     slopes = {name: slope(sizes, np.array([row[name] for row in rows]), 0) for name in rows[0] if name in BY_NAME}
     print(json.dumps({"name": "audit_dose", "slopes": slopes, "copies": copies}))

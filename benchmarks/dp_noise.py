@@ -6,9 +6,9 @@
 RUN is a run folder whose ingest is done, of phantoms. A coin for each person of train and test decides who is trained
 on. The discriminator, which the promise covers too, and which remembers most, is asked about everybody; those with the
 highest logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A lower bound of
-epsilon above the promise says that noise is missing; with noise none may be. Delta is small, as what is shown at a large
-one is little. Without augmentation of what the discriminator sees, unless the run's own is asked for: it hides members
-from both trainings alike. The last line is JSON.
+epsilon above the promise says that noise is missing; with noise none may be. Delta is small, as what is shown at a
+large one is little. Without augmentation of what the discriminator sees, unless the run's own is asked for: it hides
+members from both trainings alike. The last line is JSON.
 """
 
 import argparse
