@@ -94,7 +94,7 @@ def copies_found(
         for i, kind in zip(chosen, kinds, strict=True)
     ]
     likeness = np.concatenate([search.released["scan"], np.stack(planted, axis=1)], axis=1)
-    is_near = np.asarray(likeness >= judge_copies(search, "scan").threshold).any(axis=1)
+    is_near: NDArray[np.bool_] = np.any(likeness >= judge_copies(search, "scan").threshold, axis=1)
     found = np.array([is_near[search.owners == person].any() for person in range(len(persons))])
     is_copied = np.isin(np.arange(len(persons)), chosen)
     return {"recall": float(found[is_copied].mean()), "false_alarms": float(found[~is_copied].mean())}
