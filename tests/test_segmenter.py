@@ -78,6 +78,47 @@ def test_the_best_weights_on_val_are_kept(monkeypatch, tmp_path, real, synthetic
         assert torch.equal(value, seen[0][key])
 
 
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_a_diverged_training_is_told_apart_and_a_rerun_goes_on_from_what_was_sound(
+    monkeypatch, tmp_path, real, synthetic, where
+):
+    plan, scans = plan_of(tiny_evaluation(), real, synthetic), ScanPool(real.modalities)
+    honest, n_calls = segmenter.supervised_loss, []
+
+    def spoil(criterion, logits, labels):
+        n_calls.append("")
+        loss = honest(criterion, logits, labels)
+        if len(n_calls) < 4:
+            return loss
+        # A loss that is not finite, or a finite one whose gradient is not: 0 to the power of .5, squared.
+        return loss * torch.nan if where == "loss" else loss + (logits * 0.0).abs().pow(0.5).sum()
+
+    monkeypatch.setattr(segmenter, "supervised_loss", spoil)
+    with pytest.raises(DataError, match=r"real-syn-aug-1: diverged by step 4 of 4; .* lower evaluate\.learning_rate"):
+        train_segmenter(plan, scans, tmp_path)
+    assert [mark.stem for mark in (tmp_path / "checkpoints").glob("*.json")] == ["step-00000002"]
+    monkeypatch.setattr(segmenter, "supervised_loss", honest)
+    lower = replace(plan, config=plan.config.model_copy(update={"learning_rate": 1e-4}))
+    best = train_segmenter(lower, scans, tmp_path)
+    assert bool(best.losses.isfinite().all())
+    assert all(bool(weight.isfinite().all()) for weight in best.segmenter.parameters())
+
+
+def test_gradients_are_clipped_to_a_norm_of_12(monkeypatch, tmp_path, real, synthetic):
+    honest, norms = segmenter.supervised_loss, []
+    monkeypatch.setattr(segmenter, "supervised_loss", lambda *given: 1e4 * honest(*given))
+    step = torch.optim.AdamW.step
+
+    def note(optimizer, *given, **named):
+        gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"]]
+        norms.append(float(torch.linalg.vector_norm(torch.cat([one.flatten() for one in gradients]))))
+        return step(optimizer, *given, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", note)
+    train_segmenter(plan_of(tiny_evaluation(), real, synthetic), ScanPool(real.modalities), tmp_path)
+    assert norms == pytest.approx([12.0] * 4, rel=1e-3)
+
+
 class Patient:
     def __init__(self, tumor_map):
         self._tumor_map = np.array(tumor_map, np.uint8)
