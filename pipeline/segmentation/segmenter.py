@@ -37,9 +37,10 @@ WEIGHT_DECAY = 1e-2
 # Of the steps; the step size rises over them.
 WARM_UP_SHARE = 0.1
 MAX_GRADIENT_NORM = 12.0
-# In cross-entropy, tumour counting 1. Most voxels are background: at 1, short trainings of some seeds never leave the
-# answer that all of it is.
-BACKGROUND_WEIGHT = 0.1
+# Of background in cross-entropy, tumour counting 1. Most voxels are background: at 1 from the start, short trainings of
+# some seeds never leave the answer that all of it is. Kept below 1 to the end, every segmenter would see too much
+# tumour and be too sure of it; so the weight rises over the first half of the steps, and the second half is unweighted.
+START_BACKGROUND_WEIGHT, RISE_SHARE = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
             scan, labels = fabric.to_device(sampler.draw(config.batch_size, step, config.steps))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
+            criterion.cross_entropy.weight[0] = background_weight(config, step)
             step_loss = supervised_loss(criterion, train_step(scan), labels)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(step_loss)
@@ -232,10 +234,19 @@ def make_sampler(plan: SegmenterPlan, scans: ScanPool) -> ArmSampler:
 
 
 def make_criterion(n_classes: int) -> DiceCELoss:
-    """Return the loss: Dice over the batch, without background, and cross-entropy."""
-    weight = torch.ones(n_classes)
-    weight[0] = BACKGROUND_WEIGHT
-    return DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
+    """Return the loss: Dice over the batch, without background, and cross-entropy, in which every class counts 1.
+
+    A training sets the first of the weights of cross-entropy at each step: :func:`background_weight`.
+    """
+    return DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=torch.ones(n_classes)
+    )
+
+
+def background_weight(config: SegmenterSection, step: int) -> float:
+    """Return the weight of background in cross-entropy at a step: up from .1 to 1 by the middle of the steps."""
+    risen = min(1.0, step / (RISE_SHARE * config.steps))
+    return START_BACKGROUND_WEIGHT + (1.0 - START_BACKGROUND_WEIGHT) * risen
 
 
 def learning_rate(config: SegmenterSection, step: int) -> float:
