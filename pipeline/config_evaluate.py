@@ -27,15 +27,15 @@ PLAIN_PAIR: PlannedPair = ("real-syn", "real")
 
 
 class AugmentationSection(Section):
-    """Ordinary augmentation, nnU-Net's list: strengths scale probability and range; 0: off, 1: as nnU-Net has it."""
+    """Ordinary augmentation, nnU-Net's list: strengths scale probability and range; 0: off, 1: nnU-Net's."""
 
     rotation: Share = Field(1.0, description="Rotation, up to 30 degrees.")
     scaling: Share = Field(1.0, description="Scaling, by .7 to 1.4.")
     mirroring: Share = Field(1.0, description="Mirroring, left to right.")
-    noise: Share = Field(1.0, description="Gaussian noise.")
+    noise: Share = Field(1.0, description="Gaussian noise, up to .1 of the brain's standard deviation.")
     blur: Share = Field(1.0, description="Gaussian blur.")
-    brightness: Share = Field(1.0, description="Brightness, times .75 to 1.25.")
-    contrast: Share = Field(1.0, description="Contrast about the brain's mean, times .75 to 1.25.")
+    brightness: Share = Field(1.0, description="Brightness, z-scored intensities times .75 to 1.25.")
+    contrast: Share = Field(1.0, description="Contrast, the same within the brain's range.")
     low_resolution: Share = Field(1.0, description="Simulated low resolution, down to half.")
     gamma: Share = Field(1.0, description="Gamma, .7 to 1.5, of intensities and of inverted ones.")
 
