@@ -3,10 +3,10 @@
 A weak ordinary augmentation would sell any GAN, so probabilities and ranges are nnU-Net's (as of its version 2), each
 change with a strength of its own, which scales its probability, and its range towards no change.
 
-nnU-Net changes z-scored intensities: mean 0 and standard deviation 1 over the brain. Here intensities are on [-1, 1], so
-noise is in units of the brain's standard deviation, brightness and contrast stretch about the brain's mean, contrast and
-gamma keep to the brain's own range; each by sample and modality. Nothing is cut off at white: what is brighter or darker
-than the scan was stays so, and the network sees a little more than [-1, 1].
+nnU-Net changes z-scored intensities: mean 0 and standard deviation 1 over the brain. Here intensities are on [-1, 1],
+so that noise is in units of the brain's standard deviation, brightness and contrast stretch about the brain's mean,
+contrast and gamma keep to the brain's own range; each by sample and modality. Nothing is cut off at white: what is
+brighter or darker than the scan was stays so, and the network sees a little more than [-1, 1].
 
 The differences to nnU-Net:
 

@@ -170,7 +170,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
             scan, labels = fabric.to_device(sampler.draw(config.batch_size, step, config.steps))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            criterion.cross_entropy.weight[0] = background_weight(config, step)
+            criterion.cross_entropy.get_buffer("weight")[0] = background_weight(config, step)
             step_loss = supervised_loss(criterion, train_step(scan), labels)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(step_loss)
