@@ -84,7 +84,9 @@ class SegmenterSection(Section):
     )
     augmentation: AugmentationSection = AugmentationSection()
     test_time_flips: bool = Field(
-        False, description="Average the prediction with that of the mirrored scan, left to right as in training."
+        False,
+        description="Average the prediction with that of the mirrored scan, left to right, in arms that are trained on "
+        "mirrored scans.",
     )
     validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
 

@@ -162,3 +162,13 @@ def test_augmentation_that_is_off_changes_nothing():
     moved, moved_labels = augment(scan, labels, OFF, torch_stream(0))
     assert moved is scan
     assert moved_labels is labels
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("spatial", [(20, 24), (12, 16, 10)])
+def test_a_batch_on_a_gpu_is_augmented_there_as_on_the_cpu(always, spatial):
+    scan, labels = brains(8, spatial)
+    expected, expected_labels = augment(scan, labels, FULL, torch_stream(1))
+    found, found_labels = augment(scan.cuda(), labels.cuda(), FULL, torch_stream(1))
+    assert torch.allclose(found.cpu(), expected, atol=1e-3)
+    assert (found_labels.cpu() == expected_labels).float().mean() > 0.999

@@ -61,7 +61,7 @@ def augment(
     config : AugmentationSection
         Strengths; with all at 0 the very tensors come back.
     stream : torch.Generator
-        On the CPU; all of the chance comes from here.
+        On the CPU, wherever the batch is; all of the chance comes from here.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def _move(scan: Tensor, labels: Tensor, config: AugmentationSection, stream: tor
     if len(chosen):
         radians = torch.deg2rad(degrees * rotates[:, None])[chosen]
         matrices = _rotations(radians, n_axes) / torch.where(scales, factors, 1.0)[chosen].reshape(-1, 1, 1)
-        grid = _sampling_grid(matrices, tuple(scan.shape[2:])).to(scan.device)
+        grid = _sampling_grid(matrices.to(scan.device), tuple(scan.shape[2:]))
         scan[chosen] = F.grid_sample(scan[chosen], grid, mode="bilinear", align_corners=False)
         labels[chosen] = F.grid_sample(labels[chosen], grid, mode="nearest", align_corners=False)
     return scan, labels
@@ -117,10 +117,10 @@ def _rotations(radians: Tensor, n_axes: int) -> Tensor:
 
 def _sampling_grid(matrices: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """Return torch's sampling grid of matrices that map output voxels to input voxels about the centre."""
-    half = torch.tensor(spatial, dtype=torch.float32) / 2
+    half = torch.tensor(spatial, dtype=torch.float32, device=matrices.device) / 2
     # Torch's axes run the other way and from -1 to 1, so a turn of a non-square image needs the ratio of its sides.
     normalised = (matrices * half[None, None, :] / half[None, :, None]).flip((1, 2))
-    theta = torch.cat([normalised, torch.zeros(len(matrices), len(spatial), 1)], dim=2)
+    theta = torch.cat([normalised, matrices.new_zeros(len(matrices), len(spatial), 1)], dim=2)
     return F.affine_grid(theta, [len(matrices), 1, *spatial], align_corners=False)
 
 

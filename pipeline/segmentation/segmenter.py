@@ -95,7 +95,10 @@ class SegmenterPlan:
 
     @property
     def inference(self) -> Inference:
-        """How the trained segmenter is applied."""
+        """How the trained segmenter is applied, on val and on test alike.
+
+        Mirrored scans are shown only to a segmenter that was trained on such.
+        """
         config = self.config
         return Inference(
             self.modalities,
@@ -103,7 +106,8 @@ class SegmenterPlan:
             self.window,
             2**config.levels,
             config.patch_voxels,
-            config.test_time_flips,
+            flips=config.test_time_flips and self.arm.augmentation.mirroring > 0.0,
+            is_half=self.compute.precision == "bf16-mixed",
         )
 
 
@@ -167,7 +171,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
     with progress(plan.title, config.steps) as task:
         task.advance(step)
         while step < config.steps:
-            scan, labels = fabric.to_device(sampler.draw(config.batch_size, step, config.steps))
+            scan, labels = sampler.draw(config.batch_size, step, config.steps, fabric.device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
             criterion.cross_entropy.get_buffer("weight")[0] = background_weight(config, step)
@@ -184,8 +188,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
             if step in plan.validation_steps:
                 loss = float(loss_sum) / n_summed
                 check_finite(plan, segmenter, loss, step)
-                with fabric.autocast():
-                    dice_val = validate(segmenter.eval(), plan)
+                dice_val = validate(segmenter.eval(), plan)
                 best.offer(segmenter.train(), plan.validation_steps.index(step), dice_val, loss)
                 loss_sum, n_summed = torch.zeros_like(loss_sum), 0
                 save_checkpoint(folder / "checkpoints", step, state, {"segmenter": optimizer})
