@@ -5,6 +5,10 @@
 Ours: the arm real-syn-aug, batches drawn from memory-mapped cases, ordinary augmentation in full, progress. Bare: the
 same network, loss and optimiser, in a loop of a few lines, on one batch. Both in turn, several times; the ratio is of
 the medians, over steps and then over times. The last line is JSON.
+
+It covers a CPU only, 2D, cases in the page cache, and one training at a time: neither a GPU, for which batches are read
+and drawn on the CPU, one after the other, and augmented on the device, nor random contrasts, which are rendered on the
+CPU, nor validation.
 """
 
 import json

@@ -382,6 +382,7 @@ class RunConfig(Section):
                 f"{self.train.dimensions}D generator sees, got {in_network}"
             )
         self._check_network_sizes(in_network)
+        self.evaluate.check_volumes("evaluate", self.ingest.size_voxels)
         return self
 
     @model_validator(mode="after")

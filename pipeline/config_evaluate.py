@@ -1,5 +1,6 @@
 """The sections of segmenters and of the evaluation: which arms are trained, on what, and what is compared."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -22,20 +23,35 @@ ArmName = Literal[
 PlannedPair = tuple[ArmName, ArmName]
 Schedule = Literal["mixed", "synthetic-first"]
 DEFAULT_ARMS: tuple[ArmName, ...] = ("real", "real-aug", "real-syn", "real-syn-aug", "syn")
+# Real and synthetic slices at once, in a proportion that `search` chooses.
+MIXED_ARMS: tuple[ArmName, ...] = ("real-syn", "real-syn-aug", "random-contrast-aug")
+# Neither all nor nothing: 1 would leave an arm that is told to have real scans without any.
+PartialShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+# In a step on whole volumes; a training needs about 1.2 kB for each, at 16 filters: 20 GB.
+MAX_WHOLE_VOXELS = 2**24
 # Compared beside what the config's baseline is compared with: synthetic scans without ordinary augmentation.
 PLAIN_PAIR: PlannedPair = ("real-syn", "real")
 
 
+def refuse_repeats(section: Section, *keys: str) -> None:
+    """Raise ValueError if a list has something twice; numbers count as folders and curves name them."""
+    for key in keys:
+        values = getattr(section, key)
+        named = [f"{value:g}" if isinstance(value, float) else value for value in values]
+        if len(set(named)) < len(named):
+            raise ValueError(f"{key}: expected each once, numbers to six digits, got {', '.join(map(str, values))}")
+
+
 class AugmentationSection(Section):
-    """Ordinary augmentation, nnU-Net's list: strengths scale probability and range; 0: off, 1: as nnU-Net has it."""
+    """Ordinary augmentation, nnU-Net's list: strengths scale probability and range; 0: off, 1: nnU-Net's."""
 
     rotation: Share = Field(1.0, description="Rotation, up to 30 degrees.")
     scaling: Share = Field(1.0, description="Scaling, by .7 to 1.4.")
     mirroring: Share = Field(1.0, description="Mirroring, left to right.")
-    noise: Share = Field(1.0, description="Gaussian noise.")
+    noise: Share = Field(1.0, description="Gaussian noise, up to .1 of the brain's standard deviation.")
     blur: Share = Field(1.0, description="Gaussian blur.")
-    brightness: Share = Field(1.0, description="Brightness, times .75 to 1.25.")
-    contrast: Share = Field(1.0, description="Contrast about the brain's mean, times .75 to 1.25.")
+    brightness: Share = Field(1.0, description="Brightness, z-scored intensities times .75 to 1.25.")
+    contrast: Share = Field(1.0, description="Contrast, the same within the brain's range.")
     low_resolution: Share = Field(1.0, description="Simulated low resolution, down to half.")
     gamma: Share = Field(1.0, description="Gamma, .7 to 1.5, of intensities and of inverted ones.")
 
@@ -68,7 +84,9 @@ class SegmenterSection(Section):
     )
     augmentation: AugmentationSection = AugmentationSection()
     test_time_flips: bool = Field(
-        False, description="Average the prediction with that of the mirrored scan, left to right as in training."
+        False,
+        description="Average the prediction with that of the mirrored scan, left to right, in arms that are trained on "
+        "mirrored scans.",
     )
     validate_every: PositiveInt = Field(500, description="Steps between Dice on val; the best checkpoint is kept.")
 
@@ -83,12 +101,22 @@ class SegmenterSection(Section):
             )
         return self
 
+    def check_volumes(self, key: str, size_voxels: tuple[int, ...]) -> None:
+        """Raise ValueError if whole volumes of a size, in a batch, would need more memory than there is."""
+        n_voxels = self.batch_size * math.prod(size_voxels)
+        if self.dimensions == 3 and self.patch_voxels is None and n_voxels > MAX_WHOLE_VOXELS:
+            raise ValueError(
+                f"{key}: whole volumes in 3D; expected at most {MAX_WHOLE_VOXELS:,} voxels in a batch, got "
+                f"{n_voxels:,} (batch_size {self.batch_size} of {size_voxels}); give {key}.patch_voxels, or a smaller "
+                "batch_size"
+            )
+
 
 class SearchSection(Section):
     """How synthetic scans are mixed with real ones: one candidate of each is taken; several are tried out on val."""
 
-    synthetic_shares: tuple[PositiveShare, ...] = Field(
-        (0.25,), min_length=1, description="Share of synthetic slices in what a mixed arm sees."
+    synthetic_shares: tuple[PartialShare, ...] = Field(
+        (0.25,), min_length=1, description="Share of synthetic slices in what a mixed arm sees, below 1."
     )
     schedules: tuple[Schedule, ...] = Field(
         ("mixed",), min_length=1, description="Synthetic and real slices in every batch, or synthetic ones first."
@@ -103,6 +131,11 @@ class SearchSection(Section):
     def n_candidates(self) -> int:
         """Number of candidates."""
         return len(self.synthetic_shares) * len(self.schedules) * len(self.n_synthetic)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        refuse_repeats(self, "synthetic_shares", "schedules", "n_synthetic")
+        return self
 
 
 class EvaluateSection(SegmenterSection):
@@ -122,8 +155,9 @@ class EvaluateSection(SegmenterSection):
         "each other arm with `baseline`, and `real-syn` with `real`.",
     )
     search: SearchSection = SearchSection()
-    pretraining_share: PositiveShare = Field(
-        0.5, description="Share of the steps in which syn-ft and syn-ft-aug see synthetic scans, before real ones."
+    pretraining_share: PartialShare = Field(
+        0.5,
+        description="Share of the steps, below 1, in which syn-ft and syn-ft-aug see synthetic scans, then real ones.",
     )
     paste_share: PositiveShare = Field(0.5, description="Share of slices or patches that copypaste-aug pastes into.")
     received_release: Path | None = Field(
@@ -153,10 +187,12 @@ class EvaluateSection(SegmenterSection):
     def _plan_holds(self) -> Self:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline: expected one of the arms {', '.join(self.arms)}")
-        for key in ("arms", "shares", "comparisons"):
-            values = getattr(self, key)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: expected each once")
+        refuse_repeats(self, "arms", "shares", "comparisons")
+        if self.search.n_candidates > 1 and not set(MIXED_ARMS) & set(self.arms):
+            raise ValueError(
+                f"search: expected one candidate, as no arm mixes synthetic scans in ({', '.join(MIXED_ARMS)}), got "
+                f"{self.search.n_candidates}; give one of each, or add such an arm"
+            )
         for arm, baseline in self.comparisons:
             if arm == baseline or not {arm, baseline} <= set(self.arms):
                 raise ValueError(

@@ -13,6 +13,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from pipeline.config import ComputeSection
 from pipeline.errors import ConfigError
+from pipeline.open_files import raise_file_limit
 from pipeline.progress import progress, use_plain_lines
 
 Item = TypeVar("Item")
@@ -135,6 +136,7 @@ def _work(function: Callable[[Item], Result], item: Item, owner: int) -> Result:
     """Apply a function in a worker process that ends with its owner and shows progress in plain lines."""
     if os.getpid() != owner:
         use_plain_lines()
+        raise_file_limit()
         _end_with_owner()
     return function(item)
 

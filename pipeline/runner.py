@@ -4,11 +4,10 @@ import fcntl
 import hashlib
 import importlib
 import json
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +20,7 @@ from pipeline.config import RunConfig, dump_config
 from pipeline.config_params import flatten_config
 from pipeline.errors import ConfigError, GateRefused
 from pipeline.layout import DONE_FILE, FINGERPRINT_FILE, FOLDERS, STAGES, describe_summary, partial_folder, read_done
+from pipeline.open_files import raise_file_limit
 from pipeline.progress import say
 from pipeline.seeds import derive_seed
 from pipeline.tracking import StageTracker, Tracking
@@ -47,7 +47,6 @@ STAGE_CODE = {
     "export": ("export",),
 }
 SHOWN_ONLY = frozenset({"cli.py", "report.py", "progress.py", "status.py", "estimate.py", "tracking.py", "journal.py"})
-MANY_FILES = 10_240
 Summary = dict[str, Any]
 
 
@@ -83,16 +82,6 @@ class StageContext:
         return read_done(self.folder(stage)) or {}
 
 
-def _raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: each memory-mapped image of a cohort is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Where there is said to be no limit, as on macOS, the system has one all the same.
-    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: str = STAGES[-1]) -> None:
     """Run the stages from ``first`` to ``last``; what holds is skipped.
 
@@ -121,7 +110,7 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
         raise ConfigError(f"--out {run_dir} is a file, or in one; expected a run folder; name another one") from error
     except PermissionError as error:
         raise ConfigError(f"--out {run_dir} may not be written to; name a folder of yours") from error
-    _raise_file_limit()
+    raise_file_limit()
     with lock_run(run_dir):
         fingerprints = {stage: item.fingerprint for stage, item in plan_stages(config, run_dir).items()}
         for stage, value in fingerprints.items():

@@ -8,9 +8,10 @@ import torch
 from segment_builders import QUARTER, SHAPE, arm_of, tiny_evaluation
 
 from pipeline.cohort import Case
-from pipeline.config_evaluate import AugmentationSection
+from pipeline.config_evaluate import MIXED_ARMS, AugmentationSection
 from pipeline.errors import DataError
-from pipeline.segmentation.arms import Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
+from pipeline.segmentation import sampling
+from pipeline.segmentation.arms import RECIPES, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
 from pipeline.segmentation.sampling import ArmSampler
 from pipeline.segmentation.scans import FieldOfView, ScanPool
 
@@ -227,3 +228,19 @@ def test_pasting_changes_some_real_slices_and_leaves_the_others(real, synthetic)
             assert torch.equal(labels[number][before], expected_labels[number][before])
     # Half are tried, and not all of these have room.
     assert 0.1 < np.mean(changed) <= 0.65
+
+
+def test_the_config_names_the_arms_that_mix():
+    mixed = [name for name, one in RECIPES.items() if one.uses_real and one.synthetic != "none" and not one.pretrains]
+    assert list(MIXED_ARMS) == mixed
+
+
+def test_a_batch_is_on_its_device_before_it_is_augmented(monkeypatch, real, synthetic):
+    arm = arm_of(tiny_evaluation(), real, synthetic)
+    view = FieldOfView(tuple(slice(0, n) for n in SHAPE[:2]))
+    sampler = ArmSampler(arm, ScanPool(real.modalities), view, real.scheme, len(real.modalities), 0)
+    seen = []
+    monkeypatch.setattr(sampling, "augment", lambda scan, labels, *_: seen.append((scan.device, labels.device)))
+    # A device without memory or arithmetic stands for a GPU.
+    sampler.draw(4, 0, 10, "meta")
+    assert seen == [(torch.device("meta"), torch.device("meta"))]

@@ -1,10 +1,15 @@
 """Prediction of whole volumes: probabilities, sliding windows, flips, field of view."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from segment_builders import SHAPE
+from segment_builders import SHAPE, plan_of, tiny_evaluation
 
+from pipeline.evaluate import trainings
+from pipeline.segmentation import segmenter
 from pipeline.segmentation.inference import Inference, most_probable, predict_case, predict_probabilities
 from pipeline.segmentation.scans import fit_window, join_boxes
 
@@ -101,3 +106,42 @@ def test_the_window_holds_the_box_and_suits_the_network():
 def test_boxes_are_joined_to_the_smallest_that_holds_them():
     boxes = [(slice(3, 5), slice(1, 9)), (slice(4, 8), slice(2, 3))]
     assert join_boxes(boxes) == (slice(3, 8), slice(1, 9))
+
+
+class Noting(Threshold):
+    """Notes whether it works in half precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_half = []
+
+    def forward(self, scan):
+        self.is_half.append(torch.is_autocast_enabled("cpu"))
+        return super().forward(scan)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_val_and_test_are_predicted_in_the_arithmetic_of_the_training(real, synthetic, precision):
+    config = tiny_evaluation()
+    plan = plan_of(config, real, synthetic)
+    plan = replace(plan, compute=config.compute.model_copy(update={"precision": precision}))
+    best, validated = SimpleNamespace(segmenter=Noting()), Noting()
+    best.segmenter.forward = four_classes(best.segmenter.forward)
+    validated.forward = four_classes(validated.forward)
+    segmenter.validate(validated, plan)
+    trainings.score_case(best, real.split("test")[0], plan, 4.0)
+    expected = precision == "bf16-mixed"
+    assert set(validated.is_half) == set(best.segmenter.is_half) == {expected}
+
+
+def four_classes(forward):
+    return lambda scan: torch.nn.functional.pad(forward(scan), (0, 0, 0, 0, 0, 2))
+
+
+def test_only_arms_trained_on_mirrored_scans_are_shown_mirrored_ones(real, synthetic):
+    config = tiny_evaluation(test_time_flips=True)
+    flips = {name: plan_of(config, real, synthetic, name).inference.flips for name in ("real", "real-aug", "real-syn")}
+    assert flips == {"real": False, "real-aug": True, "real-syn": False}
+    still = tiny_evaluation(test_time_flips=True, augmentation={"mirroring": 0.0})
+    assert not plan_of(still, real, synthetic, "real-aug").inference.flips
+    assert not plan_of(tiny_evaluation(), real, synthetic, "real-aug").inference.flips

@@ -126,8 +126,11 @@ def test_the_size_of_a_lesion_is_taken_after_joining():
 
 
 def test_sizes_and_dilations_are_in_millimetres():
-    # At 2 mm 7 voxels are 56 mm3, and one and a half dilations, rounded to two, reach 4 mm.
-    assert count_dilations((2.0,) * 3) == 2
+    # At 2 mm 7 voxels are 56 mm3, and one dilation, 2 mm, is as near to 3 mm as two: the fewer are taken.
+    assert count_dilations((2.0,) * 3) == 1
+    assert count_dilations((1.2,) * 3) == 2
+    assert count_dilations((2.4,) * 3) == 1
+    assert count_dilations((3.0,) * 3) == 1
     assert count_dilations(ONE_MM) == 3
     assert count_dilations((4.0,) * 3) == 1
     assert count_dilations((10.0,) * 3) == 1

@@ -42,6 +42,11 @@ def test_deep_supervision_has_a_head_for_each_level_but_the_lowest_and_in_traini
     assert segmenter.eval()(scan).shape == (1, 3, *spatial)
 
 
+def test_with_two_levels_none_is_left_to_be_supervised_beside_the_finest():
+    segmenter = make("dynunet", 2, levels=2)
+    assert segmenter(torch.rand(1, 4, 16, 16)).shape == (1, 3, 16, 16)
+
+
 def test_heads_count_half_as_much_from_level_to_level():
     def criterion(logits, labels):
         return (logits.mean() - labels.mean()).abs()

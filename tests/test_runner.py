@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import resource
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -499,40 +498,6 @@ def fail_to_report(error):
         raise error
 
     return write_no_report
-
-
-@pytest.fixture
-def limit_asked(monkeypatch):
-    """Return what the system is asked for, which it refuses, by the limits that it says it has."""
-
-    def ask_with(soft, hard):
-        asked = []
-
-        def refuse(kind, limits):
-            asked.append((kind, limits))
-            raise ValueError("not allowed to raise maximum limit")
-
-        monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
-        monkeypatch.setattr(resource, "setrlimit", refuse)
-        runner._raise_file_limit()
-        return asked
-
-    return ask_with
-
-
-def test_a_system_that_refuses_more_open_files_stops_no_run(limit_asked):
-    endless = resource.RLIM_INFINITY
-    # macOS: no limit is said, and no more than some 10,000 are granted.
-    assert limit_asked(256, endless) == [(resource.RLIMIT_NOFILE, (runner.MANY_FILES, endless))]
-    assert limit_asked(1024, 4096) == [(resource.RLIMIT_NOFILE, (4096, 4096))]
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard"),
-    [(4096, 4096), (runner.MANY_FILES, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY)],
-)
-def test_enough_open_files_are_left_as_they_are(limit_asked, soft, hard):
-    assert limit_asked(soft, hard) == []
 
 
 def test_the_resolved_config_lies_beside_the_results(stages, tmp_path):

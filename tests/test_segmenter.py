@@ -10,7 +10,7 @@ from segment_builders import plan_of, tiny_evaluation
 from pipeline.errors import DataError
 from pipeline.segmentation import segmenter
 from pipeline.segmentation.scans import ScanPool
-from pipeline.segmentation.segmenter import learning_rate, train_segmenter, validate
+from pipeline.segmentation.segmenter import background_weight, learning_rate, train_segmenter, validate
 
 
 def test_the_step_size_falls_along_half_a_cosine():
@@ -27,6 +27,21 @@ def test_the_step_size_rises_over_the_first_tenth_of_the_steps():
     assert max(rates) == rates[9] == pytest.approx(1e-3, rel=0.03)
     assert np.all(np.diff(rates[:10]) > 0)
     assert np.all(np.diff(rates[9:]) < 0)
+
+
+def test_background_counts_little_at_the_start_and_in_full_from_the_middle(monkeypatch, tmp_path, real, synthetic):
+    config = tiny_evaluation().evaluate
+    assert [background_weight(config, step) for step in range(4)] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    honest, used = segmenter.supervised_loss, []
+
+    def note(criterion, logits, labels):
+        used.append(criterion.cross_entropy.weight.tolist())
+        return honest(criterion, logits, labels)
+
+    monkeypatch.setattr(segmenter, "supervised_loss", note)
+    train_segmenter(plan_of(tiny_evaluation(), real, synthetic), ScanPool(real.modalities), tmp_path)
+    assert [weights[0] for weights in used] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    assert all(weights[1:] == [1.0, 1.0, 1.0] for weights in used)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +91,47 @@ def test_the_best_weights_on_val_are_kept(monkeypatch, tmp_path, real, synthetic
     assert best.curve.tolist() == [0.6, 0.4]
     for key, value in best.segmenter.state_dict().items():
         assert torch.equal(value, seen[0][key])
+
+
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_a_diverged_training_is_told_apart_and_a_rerun_goes_on_from_what_was_sound(
+    monkeypatch, tmp_path, real, synthetic, where
+):
+    plan, scans = plan_of(tiny_evaluation(), real, synthetic), ScanPool(real.modalities)
+    honest, n_calls = segmenter.supervised_loss, []
+
+    def spoil(criterion, logits, labels):
+        n_calls.append("")
+        loss = honest(criterion, logits, labels)
+        if len(n_calls) < 4:
+            return loss
+        # A loss that is not finite, or a finite one whose gradient is not: 0 to the power of .5, squared.
+        return loss * torch.nan if where == "loss" else loss + (logits * 0.0).abs().pow(0.5).sum()
+
+    monkeypatch.setattr(segmenter, "supervised_loss", spoil)
+    with pytest.raises(DataError, match=r"real-syn-aug-1: diverged by step 4 of 4; .* lower evaluate\.learning_rate"):
+        train_segmenter(plan, scans, tmp_path)
+    assert [mark.stem for mark in (tmp_path / "checkpoints").glob("*.json")] == ["step-00000002"]
+    monkeypatch.setattr(segmenter, "supervised_loss", honest)
+    lower = replace(plan, config=plan.config.model_copy(update={"learning_rate": 1e-4}))
+    best = train_segmenter(lower, scans, tmp_path)
+    assert bool(best.losses.isfinite().all())
+    assert all(bool(weight.isfinite().all()) for weight in best.segmenter.parameters())
+
+
+def test_gradients_are_clipped_to_a_norm_of_12(monkeypatch, tmp_path, real, synthetic):
+    honest, norms = segmenter.supervised_loss, []
+    monkeypatch.setattr(segmenter, "supervised_loss", lambda *given: 1e4 * honest(*given))
+    step = torch.optim.AdamW.step
+
+    def note(optimizer, *given, **named):
+        gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"]]
+        norms.append(float(torch.linalg.vector_norm(torch.cat([one.flatten() for one in gradients]))))
+        return step(optimizer, *given, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", note)
+    train_segmenter(plan_of(tiny_evaluation(), real, synthetic), ScanPool(real.modalities), tmp_path)
+    assert norms == pytest.approx([12.0] * 4, rel=1e-3)
 
 
 class Patient:

@@ -115,6 +115,7 @@ def train_judge(
         window=window,
         seed=seed,
         description="judge",
+        section="generate.judge",
     )
     best = train_segmenter(plan, scans, folder)
     return Judge(best.segmenter, plan.inference, cohort.scheme)

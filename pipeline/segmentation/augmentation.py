@@ -1,10 +1,24 @@
-"""Ordinary augmentation: nnU-Net's list in small, for slices and volumes, a whole batch at a time.
+"""Ordinary augmentation: nnU-Net's list, for slices and volumes, a whole batch at a time.
 
 A weak ordinary augmentation would sell any GAN, so probabilities and ranges are nnU-Net's (as of its version 2), each
-change with a strength of its own, which scales its probability, and its range towards no change. The differences to
-nnU-Net: rotation in 2D goes to 30 degrees as it does in 3D (a brain is never upside down); mirroring is left
-to right only; noise is in units of the [-1, 1] scale, on which a brain's intensities have a standard deviation of
-about 0.25; a low resolution is upsampled linearly, not cubically; changes are drawn per sample, not per channel.
+change with a strength of its own, which scales its probability, and its range towards no change.
+
+nnU-Net changes z-scored intensities: mean 0 and standard deviation 1 over the brain. Here intensities are on [-1, 1],
+so that noise is in units of the brain's standard deviation, brightness and contrast stretch about the brain's mean,
+contrast and gamma keep to the brain's own range; each by sample and modality. Nothing is cut off at white: what is
+brighter or darker than the scan was stays so, and the network sees a little more than [-1, 1].
+
+The differences to nnU-Net:
+
+- Mean, standard deviation and range are those of the brain in the slice or patch that is drawn, not of the scan.
+- Rotation in 2D goes to 30 degrees as it does in 3D, not to 180: a brain is never upside down.
+- Mirroring is left to right only.
+- Factors of scaling and gamma are drawn on a logarithmic scale, as often below 1 as above.
+- Blur, brightness, contrast, low resolution and gamma are drawn by sample, one factor for all modalities; nnU-Net draws
+  by modality, and blurs and coarsens half of these by chance.
+- Means and ranges are taken over the brain; those of nnU-Net's contrast and gamma hold the background, at the brain's
+  mean, as well.
+- A low resolution is upsampled linearly; nnU-Net did so cubically up to its version 2.4.
 
 References
 ----------
@@ -23,7 +37,8 @@ from pipeline.config_evaluate import AugmentationSection
 ROTATION_PROBABILITY, ROTATION_DEGREES = 0.2, 30.0
 SCALE_PROBABILITY, SCALE_RANGE = 0.2, (0.7, 1.4)
 FLIP_PROBABILITY = 0.5
-NOISE_PROBABILITY, NOISE_SD = 0.1, 0.08
+# At most, of the brain's standard deviation; nnU-Net calls it a variance and uses it so.
+NOISE_PROBABILITY, NOISE_BRAIN_SDS = 0.1, 0.1
 BLUR_PROBABILITY, BLUR_SIGMA_VOXELS = 0.2, (0.5, 1.0)
 BRIGHTNESS_PROBABILITY, BRIGHTNESS_RANGE = 0.15, (0.75, 1.25)
 CONTRAST_PROBABILITY, CONTRAST_RANGE = 0.15, (0.75, 1.25)
@@ -46,12 +61,13 @@ def augment(
     config : AugmentationSection
         Strengths; with all at 0 the very tensors come back.
     stream : torch.Generator
-        On the CPU; all of the chance comes from here.
+        On the CPU, wherever the batch is; all of the chance comes from here.
 
     Returns
     -------
     tuple of Tensor
-        New scan and labels, shapes and types as given; the scan stays in [-1, 1] and its background at -1.
+        New scan and labels, shapes and types as given; the background stays at -1, and intensities of the brain may
+        lie a little outside of [-1, 1].
     """
     if config == AugmentationSection.off():
         return scan, labels
@@ -64,7 +80,7 @@ def augment(
         chosen = _choose(len(scan), probability * strength, stream)
         if len(chosen):
             shifted[chosen] = change(shifted[chosen], brain[chosen], strength, stream)
-    return torch.where(brain, shifted.clamp(0.0, 2.0), 0.0) - 1.0, labels
+    return torch.where(brain, shifted, 0.0) - 1.0, labels
 
 
 def _move(scan: Tensor, labels: Tensor, config: AugmentationSection, stream: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -80,7 +96,7 @@ def _move(scan: Tensor, labels: Tensor, config: AugmentationSection, stream: tor
     if len(chosen):
         radians = torch.deg2rad(degrees * rotates[:, None])[chosen]
         matrices = _rotations(radians, n_axes) / torch.where(scales, factors, 1.0)[chosen].reshape(-1, 1, 1)
-        grid = _sampling_grid(matrices, tuple(scan.shape[2:])).to(scan.device)
+        grid = _sampling_grid(matrices.to(scan.device), tuple(scan.shape[2:]))
         scan[chosen] = F.grid_sample(scan[chosen], grid, mode="bilinear", align_corners=False)
         labels[chosen] = F.grid_sample(labels[chosen], grid, mode="nearest", align_corners=False)
     return scan, labels
@@ -101,16 +117,16 @@ def _rotations(radians: Tensor, n_axes: int) -> Tensor:
 
 def _sampling_grid(matrices: Tensor, spatial: tuple[int, ...]) -> Tensor:
     """Return torch's sampling grid of matrices that map output voxels to input voxels about the centre."""
-    half = torch.tensor(spatial, dtype=torch.float32) / 2
+    half = torch.tensor(spatial, dtype=torch.float32, device=matrices.device) / 2
     # Torch's axes run the other way and from -1 to 1, so a turn of a non-square image needs the ratio of its sides.
     normalised = (matrices * half[None, None, :] / half[None, :, None]).flip((1, 2))
-    theta = torch.cat([normalised, torch.zeros(len(matrices), len(spatial), 1)], dim=2)
+    theta = torch.cat([normalised, matrices.new_zeros(len(matrices), len(spatial), 1)], dim=2)
     return F.affine_grid(theta, [len(matrices), 1, *spatial], align_corners=False)
 
 
 def _add_noise(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
-    sd = _as_column(torch.rand(len(scan), generator=stream) * NOISE_SD * strength, scan)
-    return scan + sd * torch.randn(scan.shape, generator=stream).to(scan.device)
+    sds = _as_column(torch.rand(len(scan), generator=stream) * NOISE_BRAIN_SDS * strength, scan)
+    return scan + sds * _brain_sd(scan, brain) * torch.randn(scan.shape, generator=stream).to(scan.device)
 
 
 def _blur(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
@@ -135,15 +151,16 @@ def blur(scan: Tensor, sigma_voxels: Tensor) -> Tensor:
 
 
 def _brighten(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
-    return scan * _as_column(_draw_linear(len(scan), BRIGHTNESS_RANGE, strength, stream), scan)
+    """Multiply z-scored intensities: stretch them about the brain's mean, by modality, beyond the range if need be."""
+    mean = _brain_mean(scan, brain)
+    return (scan - mean) * _as_column(_draw_linear(len(scan), BRIGHTNESS_RANGE, strength, stream), scan) + mean
 
 
 def _change_contrast(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
     """Stretch intensities about the brain's mean, by modality, within the range that was there."""
     factor = _as_column(_draw_linear(len(scan), CONTRAST_RANGE, strength, stream), scan)
-    mean = _brain_mean(scan, brain)
-    highest = scan.amax(dim=tuple(range(2, scan.ndim)), keepdim=True)
-    return torch.minimum(((scan - mean) * factor + mean).clamp(min=0.0), highest)
+    mean, (lowest, highest) = _brain_mean(scan, brain), _brain_range(scan, brain)
+    return torch.minimum(torch.maximum((scan - mean) * factor + mean, lowest), highest)
 
 
 def _lower_resolution(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
@@ -158,24 +175,37 @@ def _lower_resolution(scan: Tensor, brain: Tensor, strength: float, stream: torc
 
 
 def _change_gamma(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
-    """Raise intensities to a power, by modality keeping the brain's mean and standard deviation as nnU-Net does."""
+    """Raise intensities to a power within the brain's range, by modality keeping its mean and standard deviation."""
     powers = _as_column(_draw_log(len(scan), GAMMA_RANGE, strength, stream), scan)
-    changed = 2.0 * (scan / 2.0).clamp(0.0, 1.0) ** powers
+    lowest, highest = _brain_range(scan, brain)
+    changed = ((scan - lowest) / (highest - lowest).clamp(min=1e-6)).clamp(0.0, 1.0) ** powers
     old_mean, new_mean = _brain_mean(scan, brain), _brain_mean(changed, brain)
-    old_sd = _brain_mean((scan - old_mean) ** 2, brain).sqrt()
-    new_sd = _brain_mean((changed - new_mean) ** 2, brain).sqrt()
-    return (changed - new_mean) * (old_sd / new_sd.clamp(min=1e-6)) + old_mean
+    scale = _brain_sd(scan, brain) / _brain_sd(changed, brain).clamp(min=1e-6)
+    return (changed - new_mean) * scale + old_mean
 
 
 def _change_inverted_gamma(scan: Tensor, brain: Tensor, strength: float, stream: torch.Generator) -> Tensor:
-    """Raise what lacks to full brightness to a power, as :func:`_change_gamma` does with brightness."""
-    return 2.0 - _change_gamma(2.0 - scan, brain, strength, stream)
+    """Raise what lacks to the brightest voxel to a power, as :func:`_change_gamma` does with brightness."""
+    return -_change_gamma(-scan, brain, strength, stream)
 
 
 def _brain_mean(values: Tensor, brain: Tensor) -> Tensor:
     """Return the mean over the brain by sample and modality: (N, modalities, 1, ...)."""
     axes = tuple(range(2, values.ndim))
     return (values * brain).sum(dim=axes, keepdim=True) / brain.sum(dim=axes, keepdim=True).clamp(min=1)
+
+
+def _brain_sd(values: Tensor, brain: Tensor) -> Tensor:
+    """Return the standard deviation over the brain by sample and modality: (N, modalities, 1, ...)."""
+    return _brain_mean((values - _brain_mean(values, brain)) ** 2, brain).sqrt()
+
+
+def _brain_range(values: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest value in the brain by sample and modality, (N, modalities, 1, ...) each."""
+    axes = tuple(range(2, values.ndim))
+    lowest = torch.where(brain, values, torch.inf).amin(dim=axes, keepdim=True)
+    highest = torch.where(brain, values, -torch.inf).amax(dim=axes, keepdim=True)
+    return lowest, highest
 
 
 def _choose(n: int, probability: float, stream: torch.Generator) -> Tensor:

@@ -69,7 +69,8 @@ METRICS_BY_NAME: dict[str, Metric] = {
     "lesion_dice": Metric(
         "lesion-wise Dice",
         f"as BraTS 2023: mean Dice over true lesions of more than {MAX_IGNORED_MM3:g} mm3 (26-connected; those that a "
-        f"dilation by about {MERGE_MM:g} mm joins are one), each with the found parts that touch its dilation, and "
+        f"dilation joins are one; it reaches as many voxels as come nearest to {MERGE_MM:g} mm, at least one), each "
+        "with the found parts that touch its dilation, and "
         "over found parts that touch none, with 0; nothing of either: 1",
     ),
     "lesion_hd95": Metric(

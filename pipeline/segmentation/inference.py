@@ -40,6 +40,8 @@ class Inference:
         Sliding window, weighted by a Gaussian; None: the whole field of view at once.
     flips : bool
         Whether to average with the prediction of the mirrored scan.
+    is_half : bool
+        Whether the network works in bfloat16, as in a training of that precision; probabilities are float32.
     """
 
     modalities: tuple[str, ...]
@@ -48,6 +50,7 @@ class Inference:
     multiple: int
     patch_voxels: tuple[int, ...] | None = None
     flips: bool = False
+    is_half: bool = False
 
 
 @torch.no_grad()
@@ -74,7 +77,8 @@ def predict_probabilities(segmenter: nn.Module, case: Case, how: Inference) -> P
     result[0] = 1.0
     device = next(segmenter.parameters()).device
     for place, part in _cut(scan, how):
-        found = _apply(segmenter, torch.from_numpy(part).to(device), how).float().cpu().numpy()
+        with torch.autocast(device.type, torch.bfloat16, enabled=how.is_half):
+            found = _apply(segmenter, torch.from_numpy(part).to(device), how).float().cpu().numpy()
         result[(slice(None), *place)] = found[0] if len(how.window) == 3 else np.moveaxis(found, 0, 3)
     return result
 
@@ -119,7 +123,7 @@ def _apply(segmenter: nn.Module, scan: Tensor, how: Inference) -> Tensor:
 def _slide(segmenter: nn.Module, scan: Tensor, how: Inference) -> Tensor:
     def predict(part: Tensor) -> Tensor:
         logits: Tensor = segmenter(part)
-        return logits.softmax(dim=1)
+        return logits.float().softmax(dim=1)
 
     if how.patch_voxels is None:
         return predict(scan)

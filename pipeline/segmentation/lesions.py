@@ -7,9 +7,10 @@ the worst score.
 
 As the challenge's code for gliomas: three dilations with 18 neighbours at 1 mm; lesions up to 50 mm3 left out; false
 parts counted whatever their size; nothing to score and nothing false: the best score. It differs in three ways. The
-number of dilations follows the spacing. The worst distance is the image's diagonal; the challenge's is 374 mm, about
-that of its 240 x 240 x 155 voxels. Distances are this project's HD95, between surface voxels; the challenge weighs
-surface elements by their area.
+number of dilations follows the spacing: as many voxels as come nearest to 3 mm, the fewer of two numbers that are as
+near, so that the reach is 3 mm at 1 mm, 2 mm at 2 mm, 3 mm at 3 mm, 4 mm at 4 mm. The worst distance is the image's
+diagonal; the challenge's is 374 mm, about that of its 240 x 240 x 155 voxels. Distances are this project's HD95, between
+surface voxels; the challenge weighs surface elements by their area.
 
 References
 ----------
@@ -17,6 +18,7 @@ Moawad et al. 2023, "The Brain Tumor Segmentation (BraTS-METS) Challenge 2023", 
 https://github.com/rachitsaluja/BraTS-2023-Metrics (the rules).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,8 +101,8 @@ def score_lesions(predicted: Mask, truth: Mask, spacing_mm: Sequence[float]) -> 
 
 
 def count_dilations(spacing_mm: Sequence[float]) -> int:
-    """Return how many dilations by one voxel come nearest to :data:`MERGE_MM`; at least one."""
-    return max(1, round(MERGE_MM / float(np.mean(spacing_mm))))
+    """Return how many dilations by one voxel come nearest to :data:`MERGE_MM`, the fewer of even ones; at least one."""
+    return max(1, math.ceil(round(MERGE_MM / float(np.mean(spacing_mm)) - 0.5, 6)))
 
 
 def _pairs(zones: NDArray[np.integer], parts: NDArray[np.integer]) -> NDArray[np.int64]:

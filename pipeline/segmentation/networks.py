@@ -5,7 +5,7 @@ References
 Myronenko 2019, "3D MRI brain tumor segmentation using autoencoder regularization",
 doi:10.1007/978-3-030-11726-9_28 (SegResNet). Isensee et al. 2021, "nnU-Net", doi:10.1038/s41592-020-01008-z (DynUNet:
 plain convolutions, instance normalisation, deep supervision with weights halved from level to level and the lowest
-level left out, at most 512 filters in 2D and 320 in 3D).
+level left out, so that none is left with two levels; at most 512 filters in 2D and 320 in 3D).
 """
 
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def _make_dynunet(n_modalities: int, n_classes: int, config: SegmenterSection) -
         upsample_kernel_size=strides[1:],
         filters=[min(config.filters * 2**level, MAX_FILTERS[config.dimensions]) for level in range(len(strides))],
         norm_name=("INSTANCE", {"affine": True}),
-        deep_supervision=True,
+        deep_supervision=config.levels > 2,
         deep_supr_num=max(1, config.levels - 2),
     )
 

@@ -55,7 +55,9 @@ class ArmSampler:
         self._real = [scans[case] for case in arm.real_cases]
         self._synthetic = [scans[case] for case in arm.synthetic_cases]
 
-    def draw(self, batch_size: int, step: int, n_steps: int) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, batch_size: int, step: int, n_steps: int, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
         """Draw the batch of a step.
 
         Parameters
@@ -63,6 +65,8 @@ class ArmSampler:
         batch_size : int
         step, n_steps : int
             Step, from 0, of so many in all.
+        device : torch.device or str
+            Where the batch goes, and is augmented; what chance decides does not depend on it.
 
         Returns
         -------
@@ -77,7 +81,7 @@ class ArmSampler:
             read = [item.scan.read(item.place) for item in synthetic] + read
         if read:
             parts.append(_to_batch(*zip(*read, strict=True)))
-        scan, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        scan, labels = (torch.cat(tensors).to(device) for tensors in zip(*parts, strict=True))
         return augment(scan, labels, self._arm.augmentation, torch_stream(self._seed, "augment", step))
 
     def choose(self, batch_size: int, step: int, n_steps: int) -> tuple[list[Drawn], list[Drawn]]:

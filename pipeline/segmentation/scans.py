@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.cohort import Case, Int16Array
 from pipeline.labels import LabelScheme, UInt8Array
+from pipeline.open_files import enough_files
 from pipeline.volumes import bounding_box
 
 # Along x and y, and z in 3D.
@@ -157,9 +158,16 @@ class ScanPool:
         return {"_modalities": self._modalities, "_open": {}}
 
     def __getitem__(self, case: Case) -> OpenScan:
-        """Return a case's scan, opened now if it was not."""
+        """Return a case's scan, opened now if it was not.
+
+        Raises
+        ------
+        DataError
+            If no more files may be open; a scan takes one for each modality and one for the tumour map.
+        """
         if case.folder not in self._open:
-            self._open[case.folder] = OpenScan(case, self._modalities)
+            with enough_files("training scans"):
+                self._open[case.folder] = OpenScan(case, self._modalities)
         return self._open[case.folder]
 
     def fit_window(self, cases: Sequence[Case], dimensions: int, multiple: int) -> Window:

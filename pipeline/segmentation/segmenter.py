@@ -3,7 +3,7 @@
 References
 ----------
 Isensee et al. 2021, "nnU-Net", doi:10.1038/s41592-020-01008-z (Dice with cross-entropy; Dice over the batch, background
-left out).
+left out; gradients clipped at a norm of 12).
 """
 
 import math
@@ -36,9 +36,11 @@ from pipeline.train.checkpoint import load_checkpoint, save_checkpoint
 WEIGHT_DECAY = 1e-2
 # Of the steps; the step size rises over them.
 WARM_UP_SHARE = 0.1
-# In cross-entropy, tumour counting 1. Most voxels are background: at 1, short trainings of some seeds never leave the
-# answer that all of it is.
-BACKGROUND_WEIGHT = 0.1
+MAX_GRADIENT_NORM = 12.0
+# Of background in cross-entropy, tumour counting 1. Most voxels are background: at 1 from the start, short trainings of
+# some seeds never leave the answer that all of it is. Kept below 1 to the end, every segmenter would see too much
+# tumour and be too sure of it; so the weight rises over the first half of the steps, and the second half is unweighted.
+START_BACKGROUND_WEIGHT, RISE_SHARE = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class SegmenterPlan:
         Root of the training's streams; the same in every arm, so that arms start from the same weights.
     description : str
         Shown with the progress; empty: the arm's title.
+    section : str
+        Config section of the training, for errors.
     """
 
     arm: Arm
@@ -71,6 +75,12 @@ class SegmenterPlan:
     window: Window
     seed: int
     description: str = ""
+    section: str = "evaluate"
+
+    @property
+    def title(self) -> str:
+        """What the training is called."""
+        return self.description or f"segmenter {self.arm.title}"
 
     @property
     def validation_steps(self) -> tuple[int, ...]:
@@ -85,7 +95,10 @@ class SegmenterPlan:
 
     @property
     def inference(self) -> Inference:
-        """How the trained segmenter is applied."""
+        """How the trained segmenter is applied, on val and on test alike.
+
+        Mirrored scans are shown only to a segmenter that was trained on such.
+        """
         config = self.config
         return Inference(
             self.modalities,
@@ -93,7 +106,8 @@ class SegmenterPlan:
             self.window,
             2**config.levels,
             config.patch_voxels,
-            config.test_time_flips,
+            flips=config.test_time_flips and self.arm.augmentation.mirroring > 0.0,
+            is_half=self.compute.precision == "bf16-mixed",
         )
 
 
@@ -142,7 +156,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
     Raises
     ------
     DataError
-        If no patient of val has a tumour.
+        If no patient of val has a tumour, or the training diverged.
     """
     config = plan.config
     fabric = Fabric(accelerator=training_device(plan.compute), devices=1, precision=plan.compute.precision)
@@ -154,26 +168,42 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
     step = load_checkpoint(folder / "checkpoints", state, {"segmenter": optimizer})
     sampler, criterion = make_sampler(plan, scans), make_criterion(plan.n_classes).to(fabric.device)
     loss_sum, n_summed = torch.zeros((), device=fabric.device), 0
-    with progress(plan.description or f"segmenter {plan.arm.title}", config.steps) as task:
+    with progress(plan.title, config.steps) as task:
         task.advance(step)
         while step < config.steps:
-            scan, labels = fabric.to_device(sampler.draw(config.batch_size, step, config.steps))
+            scan, labels = sampler.draw(config.batch_size, step, config.steps, fabric.device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
+            criterion.cross_entropy.get_buffer("weight")[0] = background_weight(config, step)
             step_loss = supervised_loss(criterion, train_step(scan), labels)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(step_loss)
+            # What is not finite shows at the next validation.
+            fabric.clip_gradients(
+                train_step, optimizer, max_norm=MAX_GRADIENT_NORM, norm_type=2.0, error_if_nonfinite=False
+            )
             optimizer.step()
             step, n_summed = step + 1, n_summed + 1
             loss_sum += step_loss.detach()
             if step in plan.validation_steps:
-                with fabric.autocast():
-                    dice_val = validate(segmenter.eval(), plan)
-                best.offer(segmenter.train(), plan.validation_steps.index(step), dice_val, float(loss_sum) / n_summed)
+                loss = float(loss_sum) / n_summed
+                check_finite(plan, segmenter, loss, step)
+                dice_val = validate(segmenter.eval(), plan)
+                best.offer(segmenter.train(), plan.validation_steps.index(step), dice_val, loss)
                 loss_sum, n_summed = torch.zeros_like(loss_sum), 0
                 save_checkpoint(folder / "checkpoints", step, state, {"segmenter": optimizer})
             task.advance()
     return best
+
+
+def check_finite(plan: SegmenterPlan, segmenter: nn.Module, loss: float, step: int) -> None:
+    """Raise DataError where the mean loss or a weight is not finite any more: nothing of that may be saved."""
+    if math.isfinite(loss) and all(bool(weight.isfinite().all()) for weight in segmenter.parameters()):
+        return
+    raise DataError(
+        f"{plan.title}: diverged by step {step} of {plan.config.steps}; expected a finite loss and weights, got a mean "
+        f"loss of {loss:g}; lower {plan.section}.learning_rate ({plan.config.learning_rate:g}) and run again"
+    )
 
 
 def time_step(config: SegmenterSection, n_modalities: int, n_classes: int, size: tuple[int, ...], device: str) -> float:
@@ -207,10 +237,19 @@ def make_sampler(plan: SegmenterPlan, scans: ScanPool) -> ArmSampler:
 
 
 def make_criterion(n_classes: int) -> DiceCELoss:
-    """Return the loss: Dice over the batch, without background, and cross-entropy."""
-    weight = torch.ones(n_classes)
-    weight[0] = BACKGROUND_WEIGHT
-    return DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
+    """Return the loss: Dice over the batch, without background, and cross-entropy, in which every class counts 1.
+
+    A training sets the first of the weights of cross-entropy at each step: :func:`background_weight`.
+    """
+    return DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=torch.ones(n_classes)
+    )
+
+
+def background_weight(config: SegmenterSection, step: int) -> float:
+    """Return the weight of background in cross-entropy at a step: up from .1 to 1 by the middle of the steps."""
+    risen = min(1.0, step / (RISE_SHARE * config.steps))
+    return START_BACKGROUND_WEIGHT + (1.0 - START_BACKGROUND_WEIGHT) * risen
 
 
 def learning_rate(config: SegmenterSection, step: int) -> float:
