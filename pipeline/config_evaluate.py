@@ -115,6 +115,11 @@ class EvaluateSection(SegmenterSection):
         description="Shares of the real training patients, of which arms with real scans are trained on each.",
     )
     n_seeds: PositiveInt = Field(3, description="Trainings of each arm at each share.")
+    n_generators: PositiveInt = Field(
+        1,
+        description="Generators at each share, dealt to the trainings in turn; with `n_seeds` of them intervals hold "
+        "the luck of a generator too. At all patients the first is the run's own; evaluate trains the others.",
+    )
     baseline: ArmName = Field("real-aug", description="Arm that the others are compared with.")
     comparisons: tuple[PlannedPair, ...] = Field(
         (),
@@ -153,6 +158,10 @@ class EvaluateSection(SegmenterSection):
     def _plan_holds(self) -> Self:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline: expected one of the arms {', '.join(self.arms)}")
+        if self.n_generators > self.n_seeds:
+            raise ValueError(f"n_generators: expected at most n_seeds, {self.n_seeds}, got {self.n_generators}")
+        if self.received_release is not None and self.n_generators > 1:
+            raise ValueError(f"n_generators: expected 1 with received_release, one cohort, got {self.n_generators}")
         for key in ("arms", "shares", "comparisons"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
