@@ -296,6 +296,13 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def write_whole(path: Path, content: object) -> None:
+    """Write JSON that is there whole or not at all: it marks work as done, and a kill must not tear it."""
+    temporary = path.with_name("writing.tmp")
+    write_json(temporary, content)
+    temporary.replace(path)
+
+
 def digest_file(path: Path) -> str:
     """Return the sha256 of a file, hexadecimal."""
     with path.open("rb") as file:

@@ -148,6 +148,11 @@ class EvaluateSection(SegmenterSection):
         description="Shares of the real training patients, of which arms with real scans are trained on each.",
     )
     n_seeds: PositiveInt = Field(3, description="Trainings of each arm at each share.")
+    n_generators: PositiveInt = Field(
+        1,
+        description="Generators at each share, dealt to the trainings in turn; with `n_seeds` of them intervals hold "
+        "the luck of a generator too. At all patients the first is the run's own; evaluate trains the others.",
+    )
     baseline: ArmName = Field("real-aug", description="Arm that the others are compared with.")
     comparisons: tuple[PlannedPair, ...] = Field(
         (),
@@ -193,6 +198,10 @@ class EvaluateSection(SegmenterSection):
                 f"search: expected one candidate, as no arm mixes synthetic scans in ({', '.join(MIXED_ARMS)}), got "
                 f"{self.search.n_candidates}; give one of each, or add such an arm"
             )
+        if self.n_generators > self.n_seeds:
+            raise ValueError(f"n_generators: expected at most n_seeds, {self.n_seeds}, got {self.n_generators}")
+        if self.received_release is not None and self.n_generators > 1:
+            raise ValueError(f"n_generators: expected 1 with received_release, one cohort, got {self.n_generators}")
         for arm, baseline in self.comparisons:
             if arm == baseline or not {arm, baseline} <= set(self.arms):
                 raise ValueError(

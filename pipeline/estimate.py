@@ -12,6 +12,7 @@ import torch
 from pipeline.audit.attacks.registry import ATTACKS
 from pipeline.config import RunConfig
 from pipeline.config_evaluate import EvaluateSection, SegmenterSection
+from pipeline.evaluate.cohorts import list_origins
 from pipeline.evaluate.findings import list_planned
 from pipeline.evaluate.mixing import search_section
 from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
@@ -78,9 +79,27 @@ def _what(stage: str, config: RunConfig, n_cases: int, scheme: LabelScheme) -> s
         "train": f"{config.train.steps} steps",
         "generate": f"{config.generate.n_cases} cases of {n_candidates} candidates",
         "audit": f"{_audit_trainings(config)} more trainings of {config.train.steps} steps, {len(ATTACKS)} attacks",
-        "evaluate": f"{describe_trainings(config.evaluate)}; {describe_detectable(config, n_cases, scheme)}",
+        "evaluate": "; ".join(
+            filter(
+                None,
+                (
+                    describe_generators(config),
+                    describe_trainings(config.evaluate),
+                    describe_detectable(config, n_cases, scheme),
+                ),
+            )
+        ),
         "export": f"{config.generate.n_cases} cases, if the audit passes or is overridden",
     }[stage]
+
+
+def describe_generators(config: RunConfig) -> str:
+    """Say how many generators the evaluation trains beside the run's own, each with its cohort."""
+    further = list_origins(config.evaluate)[1:]
+    if not further:
+        return ""
+    shares = " and ".join(f"{share:.0%}" for share in dict.fromkeys(origin.share for origin in further))
+    return f"{len(further)} more generators of {config.train.steps} steps, of {shares} of the real patients"
 
 
 def describe_trainings(config: EvaluateSection) -> str:
@@ -132,13 +151,14 @@ def _estimate_seconds(
     n_trainings = len(list_arms(evaluate)) * evaluate.n_seeds
     arms_s = n_trainings * segmenter_s(evaluate, n_cases * config.ingest.split.test)
     search_s = _trials(evaluate) * segmenter_s(search_section(evaluate)) if _trials(evaluate) else 0.0
+    n_generators = len(list_origins(evaluate)) - 1
     side_by_side = min(workers, n_trainings) if training_device(config.compute) == "cpu" else 1
     return {
         "ingest": 10.0 + n_cases * voxels * SECONDS_PER_VOXEL_INGEST / workers,
         "train": train_s,
         "generate": candidates_s + chooses_s + judge_s + redrawn_s,
         "audit": _audit_trainings(config) * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
-        "evaluate": (arms_s + search_s) / side_by_side,
+        "evaluate": n_generators * (train_s + candidates_s + chooses_s) + (arms_s + search_s) / side_by_side,
         "export": config.generate.n_cases * voxels * 2e-7 + 2.0,
     }
 
@@ -193,6 +213,8 @@ def _estimate_megabytes(config: RunConfig, n_cases: int, n_modalities: int) -> d
     sizes = dict.fromkeys(STAGES, "")
     sizes["ingest"] = f", {n_cases * case_mb:.0f} MB"
     sizes["generate"] = f", {config.generate.n_cases * case_mb:.0f} MB"
+    if n_generators := len(list_origins(config.evaluate)) - 1:
+        sizes["evaluate"] = f", {n_generators * config.generate.n_cases * case_mb:.0f} MB while it runs"
     return sizes
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.cohort import CaseData, write_case, write_cohort_files
+from pipeline.cohort import CaseData, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig
 from pipeline.labels import MODALITIES, LabelScheme
 from pipeline.segmentation.arms import RECIPES, Mixing, make_arm
@@ -52,6 +52,18 @@ def plan_of(config, real, synthetic, name="real-syn-aug", mixing=QUARTER):
     return SegmenterPlan(
         arm, real.split("val"), real.scheme, real.modalities, config.evaluate, config.compute, window, seed=3
     )
+
+
+class Recipe:
+    """Stands for training a generator and making its cohort: another tiny one for each; remembers what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, config, cohort, members, seed, folder, description):
+        write_tiny_cohort(folder / "synthetic", ("n/a",) * 3, first=200 + 10 * len(self.calls))
+        self.calls.append((folder.name, tuple(case.subject for case in members), seed, description))
+        return open_cohort(folder / "synthetic")
 
 
 class Recorder:

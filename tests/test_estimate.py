@@ -2,7 +2,7 @@
 
 from segment_builders import tiny_evaluation
 
-from pipeline.estimate import describe_detectable, describe_trainings
+from pipeline.estimate import describe_detectable, describe_generators, describe_trainings
 from pipeline.labels import LabelScheme
 
 
@@ -18,6 +18,16 @@ def test_trainings_are_counted_by_arm_and_share_with_those_of_the_search():
         "15 trainings of 4 steps (3 each of real-aug at 100% and 25%, real-syn-aug at 100% and 25%, syn once of the "
         "real patients), a search of 8 trainings of 3 steps"
     )
+
+
+def test_further_generators_are_counted_by_share():
+    arms = ["real-aug", "real-syn-aug", "syn"]
+    config = tiny_evaluation(arms=arms, shares=[1.0, 0.25], n_seeds=3, n_generators=3)
+    # Two beside the run's own of all patients, three of a quarter.
+    assert describe_generators(config) == (
+        f"5 more generators of {config.train.steps} steps, of 100% and 25% of the real patients"
+    )
+    assert describe_generators(tiny_evaluation(arms=arms)) == ""
 
 
 def test_without_candidates_there_is_no_search():

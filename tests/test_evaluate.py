@@ -9,12 +9,12 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from segment_builders import SHAPE, Recorder, tiny_evaluation
+from segment_builders import SHAPE, Recipe, Recorder, tiny_evaluation
 
 from pipeline.cohort import digest_tree
 from pipeline.config_evaluate import ArmName
 from pipeline.errors import DataError
-from pipeline.evaluate import gain, mixing, stage, subgroups, trainings
+from pipeline.evaluate import cohorts, gain, mixing, stage, subgroups, trainings
 from pipeline.evaluate.comparison import Planned
 from pipeline.evaluate.findings import Findings, has_plateau
 from pipeline.evaluate.intervals import Statistics
@@ -99,7 +99,9 @@ def all_arms(full_plan, segment_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("all") / "evaluation"
     folder.mkdir()
     recorder = Recorder()
-    summary = stage.run(StageContext(full_plan, segment_run, folder, 7, recorder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohorts, "repeat_recipe", Recipe())
+        summary = stage.run(StageContext(full_plan, segment_run, folder, 7, recorder))
     return SimpleNamespace(folder=folder, summary=summary, recorder=recorder)
 
 
@@ -194,6 +196,14 @@ def test_the_search_tries_each_candidate_on_val_and_all_arms_take_the_best(all_a
     assert sorted(path.name for path in (all_arms.folder / "search").iterdir()) == ["0-0", "1-0"]
 
 
+@pytest.fixture
+def recipe(monkeypatch):
+    made = Recipe()
+    monkeypatch.setattr(cohorts, "repeat_recipe", made)
+    return made
+
+
+@pytest.mark.usefixtures("recipe")
 def test_the_candidate_that_is_best_on_val_is_chosen_and_the_first_of_even_ones(
     monkeypatch, tmp_path, segment_run, full_plan
 ):
@@ -215,10 +225,11 @@ def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
     assert chosen == Mixing(0.5, "synthetic-first", 2)
     assert [trial.dice_val for trial in trials] == [()]
     assert not list(tmp_path.iterdir())
-    arms = {arm.name: arm for arm in trainings.make_arms(context, experiment, chosen)}
+    arms = {arm.name: arm for arm, *_ in trainings.make_arms(context, experiment, chosen)}
     assert [len(arms[name].synthetic_cases) for name in ("real", "real-syn", "syn")] == [0, 2, 2]
 
 
+@pytest.mark.usefixtures("recipe")
 def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp_path, segment_run, full_plan):
     context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder(fail_after=1))
     experiment = trainings.open_experiment(context)

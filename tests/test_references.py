@@ -51,13 +51,13 @@ def test_a_reference_killed_amid_its_clearing_up_is_read_and_cleared(
     reference = reference_of(cohort, targets)
     task = ReferenceTask("01", members, targets, cohort, config_of(), setting_of(cohort), reference, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(references, "_clear", kill)
+        patch.setattr(references, "clear_recipe", kill)
         with pytest.raises(KilledError):
             attack_one(task)
     # The mark came first: there is no moment in which neither it nor the checkpoint to go on from is there.
     left = {path.name for path in task.folder.iterdir()}
     assert left == {"scores.json", "generator.safetensors", "synthetic", "checkpoints"}
-    monkeypatch.setattr(references, "train_generator", lambda *_: pytest.fail("it has been trained"))
+    monkeypatch.setattr(references, "repeat_recipe", lambda *_: pytest.fail("it has been trained"))
     first = attack_one(task)
     assert {path.name for path in task.folder.iterdir()} == {"scores.json", "generator.safetensors"}
     assert attack_one(task) == first

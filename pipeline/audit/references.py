@@ -6,7 +6,6 @@ some, and the negative control's releases that saw neither side.
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,11 @@ from pipeline.audit.material import open_release
 from pipeline.audit.planting import plant_everyone
 from pipeline.audit.setting import Setting
 from pipeline.audit.targets import Persons, Reference, Scores, Targets
-from pipeline.cohort import Case, Cohort, open_cohort, write_json
+from pipeline.cohort import Case, Cohort, write_whole
 from pipeline.config import RunConfig
-from pipeline.generate.public_labels import LABELS_FILE, public_labels
-from pipeline.generate.synthesis import generate_cohort
+from pipeline.generate.recipe import clear_recipe, repeat_recipe
 from pipeline.parallel import iterate_trainings, training_device
 from pipeline.seeds import derive_seed, numpy_stream
-from pipeline.train.loop import CHECKPOINTS, train_generator
-from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
 OF_FEW = "few"
@@ -138,30 +134,13 @@ def attack_one(task: ReferenceTask) -> Findings:
     folder, config, cohort = task.folder, task.config, task.cohort
     mark = folder / "scores.json"
     if mark.is_file():
-        _clear(folder)
+        clear_recipe(folder)
         finished: Findings = json.loads(mark.read_text(encoding="utf-8"))
         return finished
-    compute, device = config.compute, training_device(config.compute)
-    if device == "cpu":
-        # One of several workers: what it calls starts no more of them.
-        compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
     seed = derive_seed(task.setting.seed, "reference", task.name)
-    plan = TrainingPlan(
-        task.members,
-        cohort.scheme,
-        cohort.modalities,
-        config.train,
-        compute,
-        seed,
-        f"reference {task.name}",
-        public_labels(config, compute, cohort, seed, folder / CHECKPOINTS / LABELS_FILE),
-    )
-    train_generator(plan, folder)
-    synthetic_folder = folder / "synthetic"
-    shutil.rmtree(synthetic_folder, ignore_errors=True)
-    generate_cohort(load_generator(folder), cohort, task.members, config.generate, compute, seed, synthetic_folder)
-    generator = load_generator(folder).to(device)
-    release = open_release(open_cohort(synthetic_folder).cases, generator, task.setting)
+    synthetic = repeat_recipe(config, cohort, task.members, seed, folder, f"reference {task.name}")
+    generator = load_generator(folder).to(training_device(config.compute))
+    release = open_release(synthetic.cases, generator, task.setting)
     scores = attack_release(task.targets, release, task.reference)
     inside = np.isin(task.targets.subjects, [case.subject for case in task.members])
     told = plant_everyone(task.targets, inside, release, scores[ERRORS], numpy_stream(seed, "everything"))
@@ -171,15 +150,6 @@ def attack_one(task: ReferenceTask) -> Findings:
         "everything": {name: values.tolist() for name, values in everything.items()},
         "others": {ERRORS: release.reconstruct(task.reference.others).tolist()},
     }
-    # Renamed when whole: a mark torn by a kill would count as a finished reference.
-    temporary = folder / "writing.tmp"
-    write_json(temporary, found)
-    temporary.replace(mark)
-    _clear(folder)
+    write_whole(mark, found)
+    clear_recipe(folder)
     return found
-
-
-def _clear(folder: Path) -> None:
-    """Drop what a reference was scored with; its mark is there, so that nothing has to go on from it."""
-    for name in ("synthetic", "checkpoints"):
-        shutil.rmtree(folder / name, ignore_errors=True)

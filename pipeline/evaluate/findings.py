@@ -29,6 +29,7 @@ class Findings:
     ----------
     experiment : Experiment
     arms : tuple of Arm
+        Each at each share once, as of the first generator.
     results : tuple of TrainingResult
     statistics : Statistics
     planned : tuple of Planned

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.cohort import read_tsv
 from pipeline.config import GenerateSection
+from pipeline.evaluate.cohorts import OWN, count_persons, describe_sources, list_source_cautions, origin_of
 from pipeline.evaluate.comparison import COMPARISON_DEFINITIONS, comparison_json, describe_finding, list_cautions
 from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, PLATEAU_TOLERANCE, Findings, find_main, has_plateau
 from pipeline.evaluate.grouping import group_patients, read_filling
@@ -29,6 +30,7 @@ DEFINITIONS_HERE = {
     "share": "share of the real training patients that an arm uses; 0: none, trained once",
     "sd": "over patients, each patient's value being the mean over seeds",
     **COMPARISON_DEFINITIONS,
+    "n_generator_persons": "persons whom each generator of the arm was trained on; null: none, or those of a release",
     "plateau": f"Dice on val rose by at most {PLATEAU_TOLERANCE:g} at the last validation",
     "dice_val": "mean over val patients of their mean Dice over the regions that they have",
     "power": (
@@ -53,6 +55,7 @@ def describe_gain(context: StageContext, findings: Findings, subgroups: Sequence
         "alpha": config.alpha,
         "definitions": DEFINITIONS_HERE,
         "arms": [describe_arm(context, findings, arm) for arm in findings.arms],
+        "generators": describe_sources(findings.experiment.sources),
         "comparisons": [comparison_json(comparison, config.alpha) for comparison in findings.comparisons],
         "subgroups": [row for found in subgroups for row in subgroups_json(found)],
         "fairness": describe_fairness(subgroups, config.alpha) if subgroups else "",
@@ -77,6 +80,7 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         regions[region] = {metric: _summary_entry(summary) for metric, summary in summaries.items() if summary}
         regions[region]["n_present"] = len(findings.values(arm, region, PRESENT_METRIC))
     dice_val = findings.dice_val(arm)
+    source = experiment.sources[origin_of(config, arm.share)] if arm.synthetic_cases else None
     return {
         "name": arm.name,
         "share": arm.share,
@@ -85,7 +89,10 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         "paste_share": arm.paste_share,
         "augmentation": arm.augmentation.model_dump(),
         "n_real": len(arm.real_cases),
+        "n_real_persons": count_persons(arm.real_cases),
         "n_synthetic": len(arm.synthetic_cases),
+        "n_generators": config.n_generators if source else 0,
+        "n_generator_persons": source.n_persons if source else None,
         "regions": regions,
         "n_patients": len(experiment.real.patients("test")),
         "n_seeds": config.n_seeds,
@@ -101,8 +108,10 @@ def _summary_entry(summary: Summary) -> dict[str, Any]:
 
 def describe_cautions(context: StageContext, findings: Findings) -> list[str]:
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
-    received = context.config.evaluate.received_release is not None
+    config, experiment = context.config.evaluate, findings.experiment
+    received = config.received_release is not None
     origin = ["Synthetic scans are those of a received release."] if received else []
+    origin += list_source_cautions(config, experiment.real, experiment.sources, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
     rising = [title for title, arm in titles.items() if not has_plateau(findings.dice_val(arm))]
@@ -130,7 +139,8 @@ def compare_groups(context: StageContext, findings: Findings) -> tuple[SubgroupF
     first = find_main(findings.planned)
     asked = [plan for plan in findings.planned if (plan.arm, plan.baseline) == (main.arm, main.baseline)]
     return tuple(
-        compare_subgroups(findings.table, plan, groups, findings.statistics, filling)
+        # The plan on disk is that of the run's own cohort, the one at all patients.
+        compare_subgroups(findings.table, plan, groups, findings.statistics, filling if plan.share == OWN.share else {})
         for plan in sorted(asked, key=lambda plan: plan != first)
     )
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cohort import write_whole
 from pipeline.config_evaluate import ArmName, EvaluateSection, SearchSection
-from pipeline.evaluate.trainings import Experiment, TrainingTask, choose_real, make_plan, write_whole
+from pipeline.evaluate.trainings import Experiment, TrainingTask, make_arm_of, make_plan
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import Arm, Mixing, choose_synthetic_cases, make_arm
+from pipeline.segmentation.arms import Mixing
 from pipeline.segmentation.segmenter import train_segmenter
 
 SEARCH_ARM: ArmName = "real-syn-aug"
@@ -63,7 +64,7 @@ def choose_mixing(context: StageContext, experiment: Experiment) -> tuple[Mixing
     tasks = [
         TrainingTask(
             experiment,
-            _make_candidate(context, experiment, mixing),
+            make_arm_of(context, experiment, SEARCH_ARM, max(config.shares), mixing),
             number,
             section,
             compute,
@@ -86,14 +87,6 @@ def search_section(config: EvaluateSection) -> EvaluateSection:
     """Return the section of a trial: as the arms', with the search's steps."""
     steps = config.search.steps or config.steps
     return config.model_copy(update={"steps": steps, "validate_every": min(config.validate_every, steps)})
-
-
-def _make_candidate(context: StageContext, experiment: Experiment, mixing: Mixing) -> Arm:
-    config = context.config.evaluate
-    share = max(config.shares)
-    synthetic = choose_synthetic_cases(experiment.synthetic.cases, mixing.n_synthetic, context.seed)
-    real = choose_real(context, experiment.real, share)
-    return make_arm(SEARCH_ARM, share, real, synthetic, mixing, config)
 
 
 def try_candidate(task: TrainingTask) -> float:

@@ -4,6 +4,7 @@ import csv
 from typing import Any
 
 from pipeline.cohort import write_json
+from pipeline.evaluate.cohorts import remove_sources
 from pipeline.evaluate.figures import draw_figures
 from pipeline.evaluate.findings import Findings, list_planned
 from pipeline.evaluate.gain import compare_groups, describe_gain
@@ -27,7 +28,7 @@ def run(context: StageContext) -> dict[str, Any]:
     arms = make_arms(context, experiment, mixing)
     results = train_all(context, experiment, arms)
     statistics = Statistics(config.n_bootstrap, config.alpha, derive_seed(context.seed, "bootstrap"))
-    findings = Findings(experiment, arms, results, statistics, planned)
+    findings = Findings(experiment, tuple(first for first, *_ in arms), results, statistics, planned)
     subgroups = compare_groups(context, findings)
     gain = describe_gain(context, findings, subgroups)
     write_json(context.out / "gain.json", {**gain, "search": describe_search(config, mixing, trials)})
@@ -35,6 +36,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.table("arms", [_table_row(entry) for entry in gain["arms"]])
     draw_figures(context, findings, subgroups)
     remove_received(context.out)
+    remove_sources(context.out)
     return {
         "best_arm": findings.best_arm(findings.at_share(findings.top_share)).name,
         "n_test": len(experiment.real.patients("test")),

@@ -2,25 +2,25 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.cohort import Case, Cohort, open_cohort, write_json
+from pipeline.cohort import Case, Cohort, open_cohort, write_whole
 from pipeline.config import ComputeSection
-from pipeline.config_evaluate import EvaluateSection
+from pipeline.config_evaluate import ArmName, EvaluateSection
 from pipeline.errors import DataError
-from pipeline.evaluate.received import open_received
+from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, make_sources, open_own, origin_of
 from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import Arm, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
+from pipeline.segmentation.arms import RECIPES, Arm, Mixing, choose_synthetic_cases, list_arms, make_arm
 from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
 from pipeline.segmentation.scans import ScanPool, Window
@@ -36,7 +36,9 @@ class Experiment:
 
     Parameters
     ----------
-    real, synthetic : Cohort
+    real : Cohort
+    sources : mapping of Origin to Source
+        Synthetic cohorts, by share and generator.
     scans : ScanPool
         Training scans, opened once.
     window : tuple of slice
@@ -46,7 +48,7 @@ class Experiment:
     """
 
     real: Cohort
-    synthetic: Cohort
+    sources: Mapping[Origin, Source]
     scans: ScanPool
     window: Window
     pictured: tuple[Case, ...]
@@ -83,41 +85,81 @@ class TrainingResult:
 
 
 def open_experiment(context: StageContext) -> Experiment:
-    """Open the cohorts and fit the field of view.
+    """Open the cohorts, make those of further generators, and fit the field of view.
 
     Raises
     ------
     DataError
         If the real cohort has no train, val or test patients, or the synthetic one differs in grid, classes or
         modalities, or a received release is not intact.
+    ConfigError
+        If a share has too few persons for a generator.
     """
     config = context.config.evaluate
-    real = open_cohort(context.folder("ingest"))
-    if config.received_release is None:
-        synthetic = open_cohort(context.folder("generate"))
-    else:
-        synthetic = open_received(config.received_release, context.out, context.config.compute)
-    check_cohorts(real, synthetic, is_received=config.received_release is not None)
+    real, own = open_cohort(context.folder("ingest")), open_own(context)
+    check_cohorts(real, own, is_received=config.received_release is not None)
+    sources = make_sources(context, real, own)
     scans = ScanPool(real.modalities)
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
-    cases = [*choose_real(context, real, max(config.shares)), *synthetic.cases]
+    cases = [
+        *choose_real(context, real, max(config.shares)),
+        *(c for one in sources.values() for c in one.cohort.cases),
+    ]
     window = scans.fit_window(cases, config.dimensions, 2**config.levels)
-    return Experiment(real, synthetic, scans, window, choose_pictured(real.patients("test")))
+    return Experiment(real, sources, scans, window, choose_pictured(real.patients("test")))
 
 
 def choose_real(context: StageContext, real: Cohort, share: float) -> tuple[Case, ...]:
     """Return the real training cases of a share that lack no modality."""
-    return choose_real_cases(real.complete(real.split("train")), share, context.seed)
+    return real.complete(choose_members(real, share, context.seed))
 
 
-def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> tuple[Arm, ...]:
-    """Put the arms together, each at each share; those without real scans once, at share 0."""
-    config, real = context.config.evaluate, experiment.real
-    synthetic = choose_synthetic_cases(experiment.synthetic.cases, mixing.n_synthetic, context.seed)
+def choose_synthetic(
+    context: StageContext, experiment: Experiment, share: float, number: int, n: int | None
+) -> tuple[Case, ...]:
+    """Return the synthetic cases of an arm at a share, made by one of the generators; see :func:`origin_of`.
+
+    Parameters
+    ----------
+    context : StageContext
+    experiment : Experiment
+    share : float
+    number : int
+        Of the generator.
+    n : int or None
+        Number of cases; None: all. A further generator, more of whose cases were refused, may have fewer.
+    """
+    origin = origin_of(context.config.evaluate, share, number)
+    cases = experiment.sources[origin].cohort.cases
+    return choose_synthetic_cases(cases, n if n is None or origin == OWN else min(n, len(cases)), context.seed)
+
+
+def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> tuple[tuple[Arm, ...], ...]:
+    """Put the arms together, each at each share; those without real scans once, at share 0.
+
+    Returns
+    -------
+    tuple of tuple of Arm
+        Of each arm and share what its trainings take in turn: one for each generator, or one alone for arms that use
+        no synthetic cohort.
+    """
     return tuple(
-        make_arm(name, share, choose_real(context, real, share), synthetic, mixing, config)
-        for name, share in list_arms(config)
+        tuple(
+            make_arm_of(context, experiment, name, share, mixing, number)
+            for number in range(context.config.evaluate.n_generators if RECIPES[name].synthetic != "none" else 1)
+        )
+        for name, share in list_arms(context.config.evaluate)
     )
+
+
+def make_arm_of(
+    context: StageContext, experiment: Experiment, name: ArmName, share: float, mixing: Mixing, number: int = 0
+) -> Arm:
+    """Put an arm at a share together, with the scans of one of the generators."""
+    is_synthetic = RECIPES[name].synthetic != "none"
+    synthetic = choose_synthetic(context, experiment, share, number, mixing.n_synthetic) if is_synthetic else ()
+    real = choose_real(context, experiment.real, share)
+    return make_arm(name, share, real, synthetic, mixing, context.config.evaluate, number)
 
 
 def check_cohorts(real: Cohort, synthetic: Cohort, is_received: bool = False) -> None:
@@ -173,14 +215,25 @@ class TrainingTask:
     folder: Path
 
 
-def train_all(context: StageContext, experiment: Experiment, arms: Sequence[Arm]) -> tuple[TrainingResult, ...]:
-    """Train every arm with every seed, side by side where there are cores for it; record the curves."""
+def train_all(
+    context: StageContext, experiment: Experiment, arms: Sequence[Sequence[Arm]]
+) -> tuple[TrainingResult, ...]:
+    """Train every arm with every seed, side by side where there are cores for it; record the curves.
+
+    Parameters
+    ----------
+    context : StageContext
+    experiment : Experiment
+    arms : sequence of sequence of Arm
+        As :func:`make_arms` gives them: training s takes generator s modulo their number.
+    """
     config, compute = context.config.evaluate, context.config.compute
     folder = context.out / "trainings"
     tasks = [
         TrainingTask(experiment, arm, number, config, compute, context.seed, folder / f"{arm.title}-{number}")
-        for arm in arms
+        for by_generator in arms
         for number in range(config.n_seeds)
+        for arm in [by_generator[number % len(by_generator)]]
     ]
     results = []
     for result in iterate_trainings(train_and_score, tasks, compute):
@@ -251,7 +304,7 @@ def _train_anew(task: TrainingTask) -> None:
         slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
     np.save(folder / SLICES_FILE, np.stack([slices[subject] for subject in sorted(slices)]))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
-    write_whole(folder / SCORES_FILE, {**curves, "test": test})
+    write_whole(folder / SCORES_FILE, {**curves, "generator": task.arm.generator, "test": test})
 
 
 def score_case(
@@ -272,10 +325,3 @@ def read_slices(folder: Path) -> dict[str, UInt8Array]:
     """Read the predicted slice of each test patient: (x, y), uint8."""
     subjects = sorted(json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))["test"])
     return dict(zip(subjects, np.load(folder / SLICES_FILE), strict=True))
-
-
-def write_whole(path: Path, content: object) -> None:
-    """Write JSON that is there whole or not at all: it marks a training as done."""
-    temporary = path.with_name("writing.tmp")
-    write_json(temporary, content)
-    temporary.replace(path)

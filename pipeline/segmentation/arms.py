@@ -88,7 +88,7 @@ UNMIXED = Mixing(0.0)
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm at one share of the real patients, ready to be trained.
+    """One arm at one share of the real patients, with the scans of one generator, ready to be trained.
 
     Parameters
     ----------
@@ -101,6 +101,8 @@ class Arm:
         Off in arms without.
     synthetic_cases : tuple of Case
         Empty where the arm does not use them.
+    generator : int
+        Running number of the generator that made them.
     mixing : Mixing
     is_rendered : bool
         Whether of the synthetic cases only the label maps are used, rendered with random contrasts.
@@ -113,6 +115,7 @@ class Arm:
     real_cases: tuple[Case, ...]
     augmentation: AugmentationSection
     synthetic_cases: tuple[Case, ...] = ()
+    generator: int = 0
     mixing: Mixing = UNMIXED
     is_rendered: bool = False
     paste_share: float = 0.0
@@ -177,6 +180,7 @@ def make_arm(
     synthetic_cases: Sequence[Case],
     mixing: Mixing,
     config: EvaluateSection,
+    generator: int = 0,
 ) -> Arm:
     """Put an arm together.
 
@@ -192,6 +196,8 @@ def make_arm(
     mixing : Mixing
         Of arms that mix.
     config : EvaluateSection
+    generator : int
+        Running number of the one that made the synthetic cases.
 
     Returns
     -------
@@ -223,6 +229,7 @@ def make_arm(
         real_cases=real,
         augmentation=config.augmentation if recipe.augments else AugmentationSection.off(),
         synthetic_cases=synthetic,
+        generator=generator,
         mixing=mixing if synthetic else UNMIXED,
         is_rendered=recipe.synthetic == "label maps",
         paste_share=config.paste_share if recipe.pastes else 0.0,

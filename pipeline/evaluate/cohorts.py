@@ -1,0 +1,256 @@
+"""Synthetic cohorts of an evaluation: one for each share of the real training patients and each generator.
+
+An arm at a quarter of the patients stands for a hospital that has a quarter: its generator, its label maps and the
+judge of curation must have seen nobody else. And an interval that holds the luck of one generator only says nothing of
+the next one. So evaluate trains further generators by the run's own recipe, and makes a cohort from each, as the stages
+train and generate do. The run's own cohort is that of all patients and generator 0.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cohort import Case, Cohort, open_cohort, write_whole
+from pipeline.config import RunConfig
+from pipeline.config_evaluate import EvaluateSection
+from pipeline.errors import ConfigError
+from pipeline.evaluate.received import open_received
+from pipeline.generate.recipe import SYNTHETIC_FOLDER, repeat_recipe
+from pipeline.layout import WEIGHTS_FILE
+from pipeline.parallel import iterate_trainings
+from pipeline.runner import StageContext
+from pipeline.seeds import derive_seed
+from pipeline.segmentation.arms import RECIPES, choose_real_cases, list_arms
+from pipeline.train.loop import CHECKPOINTS
+
+GENERATORS_FOLDER = "generators"
+MADE_FILE = "made.json"
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """Where a synthetic cohort comes from.
+
+    Parameters
+    ----------
+    share : float
+        Of the real training patients, whom the generator was trained on.
+    number : int
+        Running number of the generator.
+    """
+
+    share: float
+    number: int
+
+    @property
+    def title(self) -> str:
+        """Share and number, as folders are called."""
+        return f"{self.share:g}-{self.number}"
+
+
+OWN = Origin(1.0, 0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A synthetic cohort, and how many persons its generator was trained on; None: not known, of a received one."""
+
+    cohort: Cohort
+    n_persons: int | None
+
+
+def origin_of(config: EvaluateSection, share: float, number: int = 0) -> Origin:
+    """Return which cohort an arm uses at a share of the real patients: arms without any, at 0, use that of all."""
+    return OWN if config.received_release is not None else Origin(share or OWN.share, number)
+
+
+def list_origins(config: EvaluateSection) -> tuple[Origin, ...]:
+    """Return the cohorts that the arms use, the run's own first: it is opened whichever arms are trained."""
+    used = (
+        origin_of(config, share, number)
+        for name, share in list_arms(config)
+        if RECIPES[name].synthetic != "none"
+        for number in range(config.n_generators)
+    )
+    return tuple(dict.fromkeys((OWN, *used, *_origins_of_search(config))))
+
+
+def _origins_of_search(config: EvaluateSection) -> tuple[Origin, ...]:
+    return (origin_of(config, max(config.shares)),) if config.search.n_candidates > 1 else ()
+
+
+def choose_members(real: Cohort, share: float, seed: int) -> tuple[Case, ...]:
+    """Return all scans of a share of the real training patients: what generators of that share are trained on.
+
+    Arms with real scans are trained on those of them that lack no modality.
+    """
+    return choose_real_cases(real.split("train"), share, seed)
+
+
+def open_own(context: StageContext) -> Cohort:
+    """Open the run's own synthetic cohort, or the received one in its place."""
+    release = context.config.evaluate.received_release
+    if release is None:
+        return open_cohort(context.folder("generate"))
+    return open_received(release, context.out, context.config.compute)
+
+
+@dataclass(frozen=True)
+class CohortTask:
+    """One further generator to train, with all that a worker needs.
+
+    Parameters
+    ----------
+    origin : Origin
+    members : tuple of Case
+    real : Cohort
+    config : RunConfig
+    seed : int
+        Root of the stage's streams.
+    root : Path
+    """
+
+    origin: Origin
+    members: tuple[Case, ...]
+    real: Cohort
+    config: RunConfig
+    seed: int
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this generator alone."""
+        return self.root / self.origin.title
+
+
+def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origin, Source]:
+    """Train the further generators, side by side where there are cores for it, and make their cohorts.
+
+    Parameters
+    ----------
+    context : StageContext
+    real : Cohort
+    own : Cohort
+        As :func:`open_own` gives it.
+
+    Returns
+    -------
+    dict of Origin to Source
+        The run's own cohort first. A generator with its marker is only read; a training that was cut off goes on.
+
+    Raises
+    ------
+    ConfigError
+        If a share has too few persons for a generator.
+    """
+    config = context.config
+    is_received = config.evaluate.received_release is not None
+    sources = {OWN: Source(own, None if is_received else count_persons(real.split("train")))}
+    tasks = [
+        CohortTask(
+            origin,
+            choose_members(real, origin.share, context.seed),
+            real,
+            config,
+            context.seed,
+            context.out / GENERATORS_FOLDER,
+        )
+        for origin in list_origins(config.evaluate)
+        if origin != OWN
+    ]
+    check_members(tasks, config)
+    for task, cohort in zip(tasks, iterate_trainings(make_cohort, tasks, config.compute), strict=True):
+        sources[task.origin] = Source(cohort, count_persons(task.members))
+    return sources
+
+
+def count_persons(cases: Sequence[Case]) -> int:
+    """Return how many persons the cases are of."""
+    return len({case.person for case in cases})
+
+
+def check_members(tasks: Sequence[CohortTask], config: RunConfig) -> None:
+    """Refuse now what a training would be refused hours later: a share with too few persons for a generator.
+
+    Raises
+    ------
+    ConfigError
+    """
+    n_needed = 2 if config.generate.label_sources.get("recombine", 0) > 0 else 1
+    if config.train.privacy is not None:
+        n_needed = max(n_needed, config.train.privacy.patients_per_step + 1)
+    for task in tasks:
+        n_persons = count_persons(task.members)
+        if n_persons < n_needed:
+            raise ConfigError(
+                f"evaluate.shares: a generator of {task.origin.share:.0%} of the real training patients; expected at "
+                f"least {n_needed} persons to train it on, got {n_persons}; leave out that share or the arms with "
+                "synthetic scans, or take more persons"
+            )
+
+
+def make_cohort(task: CohortTask) -> Cohort:
+    """Train one generator and make its cohort; one with its marker is only read."""
+    folder, origin = task.folder, task.origin
+    if not (folder / MADE_FILE).is_file() or not (folder / SYNTHETIC_FOLDER).is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        seed = derive_seed(task.seed, "generator", f"{origin.share:g}", origin.number)
+        description = f"generator {origin.number} of {origin.share:.0%} of the patients"
+        cohort = repeat_recipe(task.config, task.real, task.members, seed, folder, description)
+        write_whole(folder / MADE_FILE, {"n_persons": count_persons(task.members), "n_cases": len(cohort.cases)})
+    # The marker is there, so that what was to go on from is no longer needed; only the cohort is.
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
+    return open_cohort(folder / SYNTHETIC_FOLDER)
+
+
+def remove_sources(out: Path) -> None:
+    """Remove the cohorts of further generators, as large as the run's own each; the record stays.
+
+    Renamed first: a cohort half removed by a kill must not be taken for a whole one.
+    """
+    for folder in sorted((out / GENERATORS_FOLDER).glob("*")):
+        removed = folder / "removed.tmp"
+        if (folder / SYNTHETIC_FOLDER).is_dir():
+            (folder / SYNTHETIC_FOLDER).replace(removed)
+        shutil.rmtree(removed, ignore_errors=True)
+
+
+def describe_sources(sources: Mapping[Origin, Source]) -> list[dict[str, Any]]:
+    """Return every synthetic cohort, as ``gain.json`` has it."""
+    return [
+        {
+            "share": origin.share,
+            "number": origin.number,
+            "n_persons": source.n_persons,
+            "n_cases": len(source.cohort.cases),
+        }
+        for origin, source in sources.items()
+    ]
+
+
+def list_source_cautions(
+    config: EvaluateSection, real: Cohort, sources: Mapping[Origin, Source], seed: int
+) -> list[str]:
+    """Say what intervals do not hold of the generators' luck, and whom generators knew whom segmenters did not."""
+    if all(RECIPES[name].synthetic == "none" for name in config.arms):
+        return []
+    cautions = []
+    if config.n_generators == 1:
+        cautions.append("One generator and one cohort: what another would give is not in the interval.")
+    elif config.n_generators < config.n_seeds:
+        cautions.append(
+            f"{config.n_generators} generators for {config.n_seeds} trainings: of what another generator would give "
+            "the interval holds a part only."
+        )
+    members = choose_members(real, max(config.shares), seed)
+    n_lacking = len(members) - len(real.complete(members)) if sources[OWN].n_persons is not None else 0
+    if n_lacking:
+        cautions.append(
+            f"{n_lacking} of {len(members)} real training scans lack a modality, those of "
+            f"{count_persons(members) - count_persons(real.complete(members))} persons altogether: generators were "
+            "trained on them, segmenters were not."
+        )
+    return cautions

@@ -1,0 +1,76 @@
+"""The run's own recipe on other members: a generator trained on them, and its synthetic cohort.
+
+The audit's references and the evaluation's further generators go this way, which is that of the stages train and
+generate: same training, plan, candidates and curation, with a seed and members of their own.
+"""
+
+import shutil
+from pathlib import Path
+
+from pipeline.cohort import Case, Cohort, open_cohort
+from pipeline.config import RunConfig
+from pipeline.generate.public_labels import LABELS_FILE, public_labels
+from pipeline.generate.synthesis import generate_cohort
+from pipeline.parallel import training_device
+from pipeline.train.loop import CHECKPOINTS, train_generator
+from pipeline.train.plan import TrainingPlan
+from pipeline.train.weights import load_generator
+
+SYNTHETIC_FOLDER = "synthetic"
+
+
+def repeat_recipe(
+    config: RunConfig, cohort: Cohort, members: tuple[Case, ...], seed: int, folder: Path, description: str
+) -> Cohort:
+    """Train a generator on members and make its synthetic cohort.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run's own training and generation.
+    cohort : Cohort
+        Gives grid, scheme, modalities, and the val patients that curation looks at.
+    members : tuple of Case
+        The only patients whom the generator, its label maps and the judge of curation see.
+    seed : int
+        Root of the streams.
+    folder : Path
+        Gets the generator, ``checkpoints/``, of which a training that was cut off goes on, and ``synthetic/``.
+    description : str
+        Shown with the progress.
+
+    Returns
+    -------
+    Cohort
+        The synthetic one.
+
+    Raises
+    ------
+    ConfigError, CaseError, DataError
+        See :func:`pipeline.generate.synthesis.generate_cohort`.
+    """
+    compute = config.compute
+    if training_device(compute) == "cpu":
+        # One of several workers: what it calls starts no more of them.
+        compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
+    plan = TrainingPlan(
+        members,
+        cohort.scheme,
+        cohort.modalities,
+        config.train,
+        compute,
+        seed,
+        description,
+        public_labels(config, compute, cohort, seed, folder / CHECKPOINTS / LABELS_FILE),
+    )
+    train_generator(plan, folder)
+    synthetic = folder / SYNTHETIC_FOLDER
+    shutil.rmtree(synthetic, ignore_errors=True)
+    generate_cohort(load_generator(folder), cohort, members, config.generate, compute, seed, synthetic)
+    return open_cohort(synthetic)
+
+
+def clear_recipe(folder: Path) -> None:
+    """Drop checkpoints and synthetic cohort, once nothing has to go on from them; the generator stays."""
+    for name in (SYNTHETIC_FOLDER, CHECKPOINTS):
+        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,0 +1,193 @@
+"""Synthetic cohorts of an evaluation: who each generator may see, whose turn it is, resume, what is said of them."""
+
+import json
+import shutil
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import TINY
+from segment_builders import Recipe, Recorder, tiny_evaluation
+
+from pipeline.cohort import digest_tree, open_cohort
+from pipeline.config import parse_config
+from pipeline.errors import ConfigError
+from pipeline.evaluate import cohorts, stage, trainings
+from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, list_origins, list_source_cautions
+from pipeline.runner import StageContext, run_stages
+from pipeline.segmentation.arms import Mixing
+
+ARMS = ["real-aug", "real-syn-aug", "syn", "random-contrast-aug"]
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    made = Recipe()
+    monkeypatch.setattr(cohorts, "repeat_recipe", made)
+    return made
+
+
+def test_a_cohort_is_needed_for_each_share_and_generator_of_arms_that_use_one():
+    def origins(**changes):
+        return [origin.title for origin in list_origins(tiny_evaluation(**changes).evaluate)]
+
+    assert origins() == ["1-0"]
+    assert origins(arms=["real", "copypaste-aug"], baseline="real", shares=[0.5], n_seeds=2, n_generators=2) == ["1-0"]
+    assert origins(arms=["real-aug", "random-contrast-aug"], shares=[0.5, 0.25]) == ["1-0", "0.5-0", "0.25-0"]
+    # An arm without real scans uses the cohort of all patients, by each generator.
+    assert origins(arms=["real-aug", "syn"], shares=[0.5], n_seeds=3, n_generators=2) == ["1-0", "1-1"]
+    both = {"arms": ["real-aug", "real-syn"], "shares": [1.0, 0.5], "n_seeds": 2, "n_generators": 2}
+    assert origins(**both) == ["1-0", "1-1", "0.5-0", "0.5-1"]
+    # A release is used as it is at every share.
+    assert origins(arms=["real-aug", "real-syn"], shares=[0.5], received_release="theirs") == ["1-0"]
+
+
+def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, segment_run, real, recipe):
+    config = tiny_evaluation(arms=ARMS, shares=[1.0, 0.5], n_seeds=2, n_generators=2)
+    context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+    experiment = trainings.open_experiment(context)
+    half = tuple(case.subject for case in choose_members(real, 0.5, 7))
+    everyone = tuple(case.subject for case in real.split("train"))
+    assert len(half) == 2
+    assert {name: members for name, members, _, _ in recipe.calls} == {"1-1": everyone, "0.5-0": half, "0.5-1": half}
+    assert len({seed for _, _, seed, _ in recipe.calls}) == 3
+    found = {}
+    for by_generator in trainings.make_arms(context, experiment, Mixing(0.25)):
+        for arm in by_generator:
+            made_by = {case.folder.parents[2].name for case in arm.synthetic_cases}
+            found[arm.name, arm.share, arm.generator] = made_by
+            if arm.share == 0.5:
+                assert {case.subject for case in arm.real_cases} == set(half)
+    assert not found["real-aug", 0.5, 0]
+    for name in ("real-syn-aug", "random-contrast-aug"):
+        folders = [found[name, share, number] for share in (1.0, 0.5) for number in (0, 1)]
+        assert folders == [{segment_run.name}, {"1-1"}, {"0.5-0"}, {"0.5-1"}]
+    assert [found["syn", 0.0, number] for number in (0, 1)] == [{segment_run.name}, {"1-1"}]
+
+
+@pytest.mark.usefixtures("recipe")
+def test_trainings_take_the_generators_in_turn(tmp_path, segment_run, monkeypatch):
+    config = tiny_evaluation(arms=["real-aug", "real-syn"], n_seeds=3, n_generators=2)
+    context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+    experiment = trainings.open_experiment(context)
+    tasks = []
+    monkeypatch.setattr(trainings, "iterate_trainings", lambda _, items, __: tasks.extend(items) or [])
+    trainings.train_all(context, experiment, trainings.make_arms(context, experiment, Mixing(0.25)))
+    assert [(task.arm.name, task.number, task.arm.generator) for task in tasks] == [
+        *(("real-aug", number, 0) for number in range(3)),
+        ("real-syn", 0, 0),
+        ("real-syn", 1, 1),
+        ("real-syn", 2, 0),
+    ]
+
+
+def test_a_generator_that_is_done_is_only_read_and_one_half_removed_is_made_again(tmp_path, segment_run, recipe):
+    config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
+    context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+    for _ in range(2):
+        trainings.open_experiment(context)
+    assert len(recipe.calls) == 1
+    folder = tmp_path / "generators" / "0.5-0"
+    cohorts.remove_sources(tmp_path)
+    assert {path.name for path in folder.iterdir()} == {"made.json"}
+    assert json.loads((folder / "made.json").read_text()) == {"n_persons": 2, "n_cases": 3}
+    trainings.open_experiment(context)
+    assert len(recipe.calls) == 2
+
+
+def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finished_run, tmp_path):
+    """The whole way at the smallest size: trained, planned, drawn, curated; killed amid, and the same bytes."""
+    changes = {"arms": ["real-aug", "real-syn-aug"], "shares": [1.0, 0.5], "n_seeds": 2, "n_generators": 2}
+    config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], **changes}}, "tests")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    stage.run(StageContext(config, finished_run, whole, 7, Recorder()))
+    gain = json.loads((whole / "gain.json").read_text())
+    n_members = len(open_cohort(finished_run / "cohort").split("train"))
+    assert [(one["share"], one["number"], one["n_persons"]) for one in gain["generators"]] == [
+        (1.0, 0, n_members),
+        (1.0, 1, n_members),
+        (0.5, 0, n_members // 2),
+        (0.5, 1, n_members // 2),
+    ]
+    assert all(1 <= one["n_cases"] <= TINY["generate"]["n_cases"] for one in gain["generators"])
+    arms = {(arm["name"], arm["share"]): arm for arm in gain["arms"]}
+    assert arms["real-syn-aug", 0.5]["n_generator_persons"] == n_members // 2
+    assert arms["real-syn-aug", 0.5]["n_generators"] == 2
+    assert arms["real-aug", 0.5]["n_generator_persons"] is None
+    assert not [caution for caution in gain["cautions"] if "generator" in caution]
+    assert {path.name for path in whole.rglob("generators/*/*")} == {"made.json"}
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(StageContext(config, finished_run, cut, 7, Recorder(fail_after=3)))
+    assert {path.name for path in cut.glob("generators/*/*")} == {"made.json", "synthetic"}
+    stage.run(StageContext(config, finished_run, cut, 7, Recorder()))
+    assert digest_tree(whole) == digest_tree(cut)
+
+
+def test_generators_of_one_share_differ(finished_run, tmp_path):
+    config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], "n_seeds": 3, "n_generators": 3}}, "tests")
+    context = StageContext(config, finished_run, tmp_path, 7, Recorder())
+    sources = trainings.open_experiment(context).sources
+    assert list(sources) == [Origin(1.0, 0), Origin(1.0, 1), Origin(1.0, 2)]
+    first_scans = [np.asarray(source.cohort.cases[0].image("t1")) for source in sources.values()]
+    assert all(not np.array_equal(one, another) for one, another in pairwise(first_scans))
+
+
+def test_a_share_with_too_few_persons_for_a_generator_is_refused_before_anything_is_trained(tmp_path, segment_run):
+    for shares, train, n_needed in (([1.0, 0.25], {}, 2), ([0.75], {"privacy": {"patients_per_step": 3}}, 4)):
+        config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=shares)
+        privacy = None if not train else SimpleNamespace(**train["privacy"])
+        config = config.model_copy(update={"train": config.train.model_copy(update={"privacy": privacy})})
+        context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+        with pytest.raises(ConfigError, match=rf"evaluate\.shares: .* expected at least {n_needed} persons"):
+            trainings.open_experiment(context)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_seeds": 2, "n_generators": 3}, "n_generators: expected at most n_seeds, 2, got 3"),
+        ({"n_seeds": 2, "n_generators": 2, "received_release": "theirs"}, "n_generators: expected 1 with received_rel"),
+    ],
+)
+def test_more_generators_than_trainings_or_with_a_release_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"evaluate": changes}, "tests")
+
+
+def test_what_an_interval_does_not_hold_and_whom_segmenters_did_not_see_is_said(real):
+    def cautions(real=real, n_persons=4, **changes):
+        config = tiny_evaluation(**{"arms": ["real-aug", "real-syn"], **changes}).evaluate
+        return list_source_cautions(config, real, {OWN: Source(real, n_persons)}, 7)
+
+    assert cautions() == ["One generator and one cohort: what another would give is not in the interval."]
+    assert cautions(n_seeds=3, n_generators=3) == []
+    assert cautions(arms=["real-aug"]) == []
+    (part,) = cautions(n_seeds=3, n_generators=2)
+    assert part.startswith("2 generators for 3 trainings")
+    first = real.split("train")[0].subject
+    lacking = SimpleNamespace(
+        split=real.split, complete=lambda cases: tuple(case for case in cases if case.subject != first)
+    )
+    assert cautions(lacking)[1] == (
+        "1 of 4 real training scans lack a modality, those of 1 persons altogether: generators were trained on them, "
+        "segmenters were not."
+    )
+    # Of a release nobody knows whom its generator knew.
+    assert len(cautions(lacking, n_persons=None)) == 1
+
+
+def test_a_run_evaluates_at_a_share_with_a_generator_of_its_own(finished_run, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished_run, run_dir)
+    changes = {"arms": ["real-aug", "random-contrast-aug"], "shares": [0.5]}
+    config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], **changes}}, "tests")
+    run_stages(config, run_dir, "evaluate", "evaluate")
+    (arm,) = [
+        one for one in json.loads((run_dir / "evaluation" / "gain.json").read_text())["arms"] if one["n_synthetic"]
+    ]
+    assert (arm["name"], arm["share"]) == ("random-contrast-aug", 0.5)
+    assert arm["n_generator_persons"] == arm["n_real_persons"] == 3
