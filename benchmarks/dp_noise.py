@@ -1,14 +1,14 @@
 """Does an audit see the noise of differential privacy? The same training with it and without, audited by one run.
 
-    python benchmarks/dp_noise.py RUN [--epsilon 1] [--delta 1e-4] [--steps 1500] [--seeds 3]
+    python benchmarks/dp_noise.py RUN [--epsilon 1] [--delta 1e-4] [--persons 84] [--steps 1200] [--seeds 3]
                                   [--augmentation none|run] [--out FILE]
 
-RUN is a run folder whose ingest is done, of phantoms. A coin for each person of train and test decides who is trained
-on. The discriminator, which the promise covers too, and which remembers most, is asked about everybody; those with the
-highest logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A lower bound of
-epsilon above the promise says that noise is missing; with noise none may be. Delta is small, as what is shown at a
-large one is little. Without augmentation of what the discriminator sees, unless the run's own is asked for: it hides
-members from both trainings alike. The last line is JSON.
+RUN is a run folder whose ingest is done, of phantoms. A coin for each of so many persons of train and test decides who
+is trained on. The discriminator, which the promise covers too, and which remembers most, is asked about everybody;
+those with the highest logits are guessed to be in, those with the lowest out (as in :mod:`pipeline.audit.canaries`). A
+lower bound of epsilon above the promise says that noise is missing; with noise none may be. Delta is small, as what is
+shown at a large one is little. Without augmentation of what the discriminator sees, unless the run's own is asked for:
+it hides members from both trainings alike. The last line is JSON.
 """
 
 import argparse
@@ -35,10 +35,10 @@ CPU = ComputeSection(accelerator="cpu", workers=1)
 
 
 def audit(
-    config: RunConfig, section: TrainSection, cohort: Cohort, seed: int, noisy: bool, folder: Path
+    config: RunConfig, section: TrainSection, cohort: Cohort, n_persons: int, seed: int, noisy: bool, folder: Path
 ) -> dict[str, Any]:
     """Train on persons whom coins put in; return the finding of one run and the AUC."""
-    persons = cohort.patients("train", "test")
+    persons = cohort.patients("train", "test")[:n_persons]
     is_in = toss(len(persons), seed)
     members = tuple(case for case, inside in zip(persons, is_in, strict=True) if inside)
     with_section = config.model_copy(update={"train": section})
@@ -72,7 +72,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--epsilon", type=float, default=1.0)
     parser.add_argument("--delta", type=float, default=1e-4)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--persons", type=int, default=84)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--augmentation", choices=("none", "run"), default="none")
     parser.add_argument("--out", type=Path)
@@ -88,7 +89,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for noisy in (False, True):
             with tempfile.TemporaryDirectory(prefix="dp-noise-") as folder:
-                rows.append(audit(config, section, cohort, seed, noisy, Path(folder)))
+                rows.append(audit(config, section, cohort, arguments.persons, seed, noisy, Path(folder)))
             print(json.dumps(rows[-1]), flush=True)
     bounds = {noisy: [row["epsilon_lower"] for row in rows if (row["noise"] > 0) == noisy] for noisy in (False, True)}
     summary = {
@@ -97,6 +98,7 @@ def main() -> None:
         "resolvable": round(float(rows[0]["epsilon_resolvable"]), 2),
         "augmentation": list(section.augmentation),
         "steps": arguments.steps,
+        "persons": int(rows[0]["n_canaries"]),
         "without_noise": [round(float(bound), 2) for bound in bounds[False]],
         "with_noise": [round(float(bound), 2) for bound in bounds[True]],
         "without_exceeds": int(np.sum(np.array(bounds[False]) > arguments.epsilon)),
