@@ -1,0 +1,175 @@
+"""Where synthetic scans fall short of the best cheap rival: labels, appearance, mixing or steps? Swapped one at a time.
+
+    python benchmarks/gain_diagnosis.py RUN OUT [--seeds 3] [--out FILE]
+
+RUN is a run folder of phantoms whose evaluation is done; its mixing, as chosen on val, is kept. At all real patients,
+each with the same seeds:
+
+- ``real-aug``, ``copypaste-aug``, ``random-contrast-aug``, ``real-syn-aug`` as the run has them, with its generator;
+- ``real labels``: members' own label maps, rendered by the generator, in place of new ones;
+- ``true scans``: other phantoms, scans and label maps, as many: a perfect generator of perfect label maps;
+- ``synthetic first``: the same number of synthetic slices, but before the real ones;
+- ``more steps``: both rivals and ``real-syn-aug`` with twice the steps.
+
+``random-contrast-aug`` has new label maps without the generator's appearance. Test persons are looked at here: nothing
+that is chosen afterwards may be tested on them. Finished trainings are kept in OUT. The last line is JSON.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
+from pipeline.config import RunConfig, load_config
+from pipeline.config_evaluate import ArmName, Schedule
+from pipeline.evaluate.intervals import Statistics, mean_interval
+from pipeline.evaluate.trainings import Experiment, TrainingTask, choose_pictured, train_and_score
+from pipeline.generate.sampling import render_volume, to_intensity
+from pipeline.parallel import iterate_trainings
+from pipeline.runner import run_stages
+from pipeline.seeds import derive_seed, torch_stream
+from pipeline.segmentation.arms import Arm, Mixing, make_arm
+from pipeline.segmentation.scans import ScanPool
+from pipeline.train.weights import load_generator
+
+BASE: tuple[ArmName, ...] = ("real-aug", "copypaste-aug", "random-contrast-aug", "real-syn-aug")
+LENGTHENED: tuple[ArmName, ...] = ("copypaste-aug", "random-contrast-aug", "real-syn-aug")
+OURS: ArmName = "real-syn-aug"
+BOUNDS = (-1.0, 1.0)
+
+
+def render_members(run: Path, real: Cohort, n: int, seed: int, out: Path) -> tuple[Case, ...]:
+    """Render the label maps of members, in turn, n times; return the cases."""
+    if not (out / "participants.tsv").is_file():
+        generator, members = load_generator(run / "model").eval(), real.split("train")
+        rows = []
+        for number in range(n):
+            member = members[number % len(members)]
+            condition = member.condition(real.scheme)
+            scan = render_volume(generator, condition, torch_stream(seed, "re-rendered", number))
+            images = {name: to_intensity(one, condition > 0) for name, one in zip(real.modalities, scan, strict=True)}
+            maps = np.asarray(member.tissue_map()), np.asarray(member.tumor_map())
+            subject = f"rendered{number:04d}"
+            write_case(out, CaseData(subject, images, *maps, member.affine, {}))
+            rows.append({"participant_id": f"sub-{subject}", "source": "members", "split": "n/a"})
+        write_cohort_files(out, "Members' label maps, rendered", real.scheme, rows, "Private: label maps of members.\n")
+    return open_cohort(out).cases
+
+
+def make_others(config: RunConfig, n: int, out: Path) -> tuple[Case, ...]:
+    """Ingest n phantoms of another seed; return all of them."""
+    ingest = config.ingest.model_copy(update={"phantom_cases": n})
+    other = config.model_copy(
+        update={"ingest": ingest, "run": config.run.model_copy(update={"seed": config.run.seed + 1})}
+    )
+    run_stages(other, out, "ingest", "ingest")
+    return open_cohort(out / "cohort").cases
+
+
+def list_tasks(
+    run: Path, config: RunConfig, real: Cohort, synthetic: dict[str, Sequence[Case]], n_seeds: int, out: Path
+) -> list[tuple[str, TrainingTask]]:
+    """Return every training with its title."""
+    gain = json.loads((run / "evaluation" / "gain.json").read_text(encoding="utf-8"))
+    found = {arm["name"]: arm for arm in gain["arms"] if arm["share"] == 1.0}
+    scans = ScanPool(real.modalities)
+    cases = [*real.complete(real.split("train")), *(case for some in synthetic.values() for case in some)]
+    window = scans.fit_window(cases, config.evaluate.dimensions, 2**config.evaluate.levels)
+    experiment = Experiment(real, {}, scans, window, choose_pictured(real.patients("test")))
+
+    def arm_of(name: ArmName, cases: Sequence[Case], schedule: Schedule | None = None) -> Arm:
+        entry = found[name]
+        mixing = Mixing(entry["synthetic_share"], schedule or entry["schedule"])
+        arm = make_arm(name, 1.0, real.complete(real.split("train")), cases, mixing, config.evaluate)
+        return replace(arm, paste_share=entry["paste_share"])
+
+    own = synthetic["own"]
+    arms: dict[str, tuple[Arm, int]] = {name: (arm_of(name, own), 1) for name in BASE}
+    arms["real labels"] = arm_of(OURS, synthetic["real labels"]), 1
+    arms["true scans"] = arm_of(OURS, synthetic["true scans"]), 1
+    arms["synthetic first"] = arm_of(OURS, own, "synthetic-first"), 1
+    arms.update({f"{name}, twice the steps": (arm_of(name, own), 2) for name in LENGTHENED})
+    # The stream of the stage, so that trainings are those of the run, but for the generator of the second and later.
+    seed = derive_seed(config.run.seed, "evaluate")
+    tasks = []
+    for title, (arm, times) in arms.items():
+        section = config.evaluate.model_copy(update={"steps": times * config.evaluate.steps})
+        for number in range(n_seeds):
+            folder = out / "trainings" / f"{title.replace(', ', '-').replace(' ', '-')}-{number}"
+            tasks.append((title, TrainingTask(experiment, arm, number, section, config.compute, seed, folder)))
+    return tasks
+
+
+def compare(scores: dict[str, dict[str, Any]], pairs: Sequence[tuple[str, str]], seed: int) -> list[dict[str, Any]]:
+    """Return each pair's paired difference of Dice by region with its interval, over patients and trainings."""
+    rows = []
+    for title, against in pairs:
+        for region, values in scores[title].items():
+            difference = values - scores[against][region]
+            low, high = mean_interval(difference, Statistics(2000, 0.05, seed), BOUNDS) or (np.nan, np.nan)
+            rows.append(
+                {
+                    "arm": title,
+                    "against": against,
+                    "region": region,
+                    "difference": round(float(difference.mean()), 4),
+                    "ci": [round(float(low), 4), round(float(high), 4)],
+                    "of_trainings": [round(float(one), 4) for one in difference.mean(axis=0)],
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Train and compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    config, real = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
+    own = open_cohort(arguments.run / "synthetic").cases
+    synthetic: dict[str, Sequence[Case]] = {
+        "own": own,
+        "real labels": render_members(arguments.run, real, len(own), config.run.seed, arguments.folder / "rendered"),
+        "true scans": make_others(config, len(own), arguments.folder / "others"),
+    }
+    tasks = list_tasks(arguments.run, config, real, synthetic, arguments.seeds, arguments.folder)
+    tables: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
+    dice_val: dict[str, list[float]] = {}
+    results = iterate_trainings(train_and_score, [task for _, task in tasks], config.compute)
+    for (title, _), result in zip(tasks, results, strict=True):
+        dice_val.setdefault(title, []).append(round(max(result.dice_val), 4))
+        for score in result.scores:
+            if score.metric == "dice":
+                regions = tables.setdefault(title, {})
+                regions.setdefault(score.region, {})[score.patient, score.seed] = score.value
+    patients = sorted({patient for patient, _ in tables[OURS]["WT"]})
+    scores = {
+        title: {
+            region: np.array([[values[patient, seed] for seed in range(arguments.seeds)] for patient in patients])
+            for region, values in regions.items()
+        }
+        for title, regions in tables.items()
+    }
+    means = {title: {region: round(float(v.mean()), 4) for region, v in of.items()} for title, of in scores.items()}
+    pairs = [(title, OURS) for title in scores if title != OURS and "twice" not in title]
+    pairs += [(f"{name}, twice the steps", name) for name in LENGTHENED]
+    pairs += [(f"{OURS}, twice the steps", f"{name}, twice the steps") for name in LENGTHENED if name != OURS]
+    rows = [{"name": "gain_diagnosis", **row} for row in compare(scores, pairs, config.run.seed)]
+    for row in rows:
+        print(f"{row['arm']} against {row['against']}, {row['region']}: {row['difference']:+.3f} {row['ci']}")
+    summary = {"name": "gain_diagnosis", "dice": means, "dice_val": dice_val, "n_test": len(patients)}
+    if arguments.out:
+        arguments.out.write_text("".join(json.dumps(row) + "\n" for row in [*rows, summary]), encoding="utf-8")
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
