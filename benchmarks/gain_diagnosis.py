@@ -159,7 +159,7 @@ def main() -> None:
         for title, regions in tables.items()
     }
     means = {title: {region: round(float(v.mean()), 4) for region, v in of.items()} for title, of in scores.items()}
-    pairs = [(title, OURS) for title in scores if title != OURS and "twice" not in title]
+    pairs: list[tuple[str, str]] = [(title, OURS) for title in scores if title != OURS and "twice" not in title]
     pairs += [(f"{name}, twice the steps", name) for name in LENGTHENED]
     pairs += [(f"{OURS}, twice the steps", f"{name}, twice the steps") for name in LENGTHENED if name != OURS]
     rows = [{"name": "gain_diagnosis", **row} for row in compare(scores, pairs, config.run.seed)]
