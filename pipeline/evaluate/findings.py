@@ -79,6 +79,10 @@ class Findings:
         """Return an arm's mean Dice on val over seeds, at each validation."""
         return [float(value) for value in np.mean([result.dice_val for result in self.results_of(arm)], axis=0)]
 
+    def pasted_share(self, arm: Arm) -> float:
+        """Return the share of an arm's real slices into which a tumour was in truth pasted, mean over seeds."""
+        return float(np.mean([result.pasted_share for result in self.results_of(arm)]))
+
     def values(self, arm: Arm, region: str, metric: str) -> FloatArray:
         """Return an arm's values: (patients, seeds), float64."""
         return self.table.table(arm.name, arm.share, region, metric).values
