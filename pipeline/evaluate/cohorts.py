@@ -16,7 +16,7 @@ from pipeline.cohort import Case, Cohort, open_cohort, write_whole
 from pipeline.config import RunConfig
 from pipeline.config_evaluate import EvaluateSection
 from pipeline.errors import ConfigError
-from pipeline.evaluate.received import open_received
+from pipeline.evaluate.received import ReceivedRelease, open_received
 from pipeline.generate.recipe import SYNTHETIC_FOLDER, repeat_recipe
 from pipeline.layout import WEIGHTS_FILE
 from pipeline.parallel import iterate_trainings
@@ -89,11 +89,11 @@ def choose_members(real: Cohort, share: float, seed: int) -> tuple[Case, ...]:
     return choose_real_cases(real.split("train"), share, seed)
 
 
-def open_own(context: StageContext) -> Cohort:
-    """Open the run's own synthetic cohort, or the received one in its place."""
+def open_own(context: StageContext) -> tuple[Cohort, ReceivedRelease | None]:
+    """Open the run's own synthetic cohort, or the received one in its place, with what is recorded of that."""
     release = context.config.evaluate.received_release
     if release is None:
-        return open_cohort(context.folder("generate"))
+        return open_cohort(context.folder("generate")), None
     return open_received(release, context.out, context.config.compute)
 
 

@@ -25,12 +25,15 @@ from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_ME
 
 # A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
 MIN_DICE_LEARNT = 0.05
+# Of the share that is asked for; of an arm that pastes less it is said.
+MIN_PASTED = 0.8
 DEFINITIONS_HERE = {
     **DEFINITIONS,
     "share": "share of the real training patients that an arm uses; 0: none, trained once",
     "sd": "over patients, each patient's value being the mean over seeds",
     **COMPARISON_DEFINITIONS,
     "n_generator_persons": "persons whom each generator of the arm was trained on; null: none, or those of a release",
+    "pasted_share": "share of real slices or patches into which a tumour was pasted, of `paste_share` asked for",
     "plateau": f"Dice on val rose by at most {PLATEAU_TOLERANCE:g} at the last validation",
     "dice_val": "mean over val patients of their mean Dice over the regions that they have",
     "power": (
@@ -42,20 +45,22 @@ DEFINITIONS_HERE = {
 
 def describe_gain(context: StageContext, findings: Findings, subgroups: Sequence[SubgroupFindings]) -> dict[str, Any]:
     """Return the content of ``gain.json``, the search apart."""
-    config, real = context.config.evaluate, findings.experiment.real
+    config, experiment = context.config.evaluate, findings.experiment
+    real = experiment.real
     return {
         "summary": describe_main(findings),
         "cautions": describe_cautions(context, findings),
         "unit": "patient",
         "baseline": config.baseline,
         "synthetic": "generated" if config.received_release is None else "received",
+        "received": experiment.received.to_json() if experiment.received else None,
         "n_test": len(real.patients("test")),
         "n_val": len(real.patients("val")),
         "spacing_mm": real.spacing_mm,
         "alpha": config.alpha,
         "definitions": DEFINITIONS_HERE,
         "arms": [describe_arm(context, findings, arm) for arm in findings.arms],
-        "generators": describe_sources(findings.experiment.sources),
+        "generators": describe_sources(experiment.sources),
         "comparisons": [comparison_json(comparison, config.alpha) for comparison in findings.comparisons],
         "subgroups": [row for found in subgroups for row in subgroups_json(found)],
         "fairness": describe_fairness(subgroups, config.alpha) if subgroups else "",
@@ -87,6 +92,7 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         "synthetic_share": arm.mixing.synthetic_share,
         "schedule": arm.mixing.schedule,
         "paste_share": arm.paste_share,
+        "pasted_share": findings.pasted_share(arm),
         "augmentation": arm.augmentation.model_dump(),
         "n_real": len(arm.real_cases),
         "n_real_persons": count_persons(arm.real_cases),
@@ -109,14 +115,20 @@ def _summary_entry(summary: Summary) -> dict[str, Any]:
 def describe_cautions(context: StageContext, findings: Findings) -> list[str]:
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
     config, experiment = context.config.evaluate, findings.experiment
-    received = config.received_release is not None
-    origin = ["Synthetic scans are those of a received release."] if received else []
+    origin = experiment.received.cautions if experiment.received else []
     origin += list_source_cautions(config, experiment.real, experiment.sources, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
     rising = [title for title, arm in titles.items() if not has_plateau(findings.dice_val(arm))]
     training = [f"No plateau on val yet in {', '.join(rising)}: more steps may change this."] if rising else []
-    for region in findings.experiment.real.scheme.regions:
+    for title, arm in titles.items():
+        pasted = findings.pasted_share(arm)
+        if pasted < MIN_PASTED * arm.paste_share:
+            training.append(
+                f"{title} was to paste a tumour into {arm.paste_share:.0%} of slices or patches and found a place in "
+                f"{pasted:.0%}: take larger patches before calling it weak."
+            )
+    for region in experiment.real.scheme.regions:
         summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
         missed = [title for title, summary in summaries.items() if summary and summary.mean < MIN_DICE_LEARNT]
         if missed:

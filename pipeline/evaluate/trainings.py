@@ -14,6 +14,7 @@ from pipeline.config import ComputeSection
 from pipeline.config_evaluate import ArmName, EvaluateSection
 from pipeline.errors import DataError
 from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, make_sources, open_own, origin_of
+from pipeline.evaluate.received import ReceivedRelease
 from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
@@ -24,7 +25,7 @@ from pipeline.segmentation.arms import RECIPES, Arm, Mixing, choose_synthetic_ca
 from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
 from pipeline.segmentation.scans import ScanPool, Window
-from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, train_segmenter
+from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, make_sampler, train_segmenter
 
 MAX_PICTURED = 4
 SCORES_FILE, SLICES_FILE = "scores.json", "slices.npy"
@@ -45,6 +46,8 @@ class Experiment:
         Field of view that holds every training scan; the same in each arm.
     pictured : tuple of Case
         Test patients that are shown, from the smallest to the largest tumour.
+    received : ReceivedRelease, optional
+        Whose cohort is the synthetic one.
     """
 
     real: Cohort
@@ -52,6 +55,7 @@ class Experiment:
     scans: ScanPool
     window: Window
     pictured: tuple[Case, ...]
+    received: ReceivedRelease | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class TrainingResult:
         Mean Dice on val at each validation, and mean loss before it.
     scores : tuple of Score
         Of the test patients.
+    pasted_share : float
+        Share of the real slices or patches into which a tumour was in truth pasted.
     folder : Path
         Holds :data:`SCORES_FILE` and :data:`SLICES_FILE`.
     """
@@ -81,6 +87,7 @@ class TrainingResult:
     dice_val: tuple[float, ...]
     losses: tuple[float, ...]
     scores: tuple[Score, ...]
+    pasted_share: float
     folder: Path
 
 
@@ -96,7 +103,7 @@ def open_experiment(context: StageContext) -> Experiment:
         If a share has too few persons for a generator.
     """
     config = context.config.evaluate
-    real, own = open_cohort(context.folder("ingest")), open_own(context)
+    real, (own, received) = open_cohort(context.folder("ingest")), open_own(context)
     check_cohorts(real, own, is_received=config.received_release is not None)
     sources = make_sources(context, real, own)
     scans = ScanPool(real.modalities)
@@ -106,7 +113,7 @@ def open_experiment(context: StageContext) -> Experiment:
         *(c for one in sources.values() for c in one.cohort.cases),
     ]
     window = scans.fit_window(cases, config.dimensions, 2**config.levels)
-    return Experiment(real, sources, scans, window, choose_pictured(real.patients("test")))
+    return Experiment(real, sources, scans, window, choose_pictured(real.patients("test")), received)
 
 
 def choose_real(context: StageContext, real: Cohort, share: float) -> tuple[Case, ...]:
@@ -290,7 +297,9 @@ def train_and_score(task: TrainingTask) -> TrainingResult:
         for metric, value in metrics.items()
     )
     steps, dice_val, losses = (tuple(record[key]) for key in ("steps", "dice_val", "losses"))
-    return TrainingResult(arm.name, arm.share, task.number, steps, dice_val, losses, scores, folder)
+    return TrainingResult(
+        arm.name, arm.share, task.number, steps, dice_val, losses, scores, record["pasted_share"], folder
+    )
 
 
 def _train_anew(task: TrainingTask) -> None:
@@ -304,7 +313,9 @@ def _train_anew(task: TrainingTask) -> None:
         slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
     np.save(folder / SLICES_FILE, np.stack([slices[subject] for subject in sorted(slices)]))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
-    write_whole(folder / SCORES_FILE, {**curves, "generator": task.arm.generator, "test": test})
+    pasted_share = make_sampler(plan, experiment.scans).count_pasted(plan.config.batch_size, plan.config.steps)
+    record = {**curves, "generator": task.arm.generator, "pasted_share": pasted_share, "test": test}
+    write_whole(folder / SCORES_FILE, record)
 
 
 def score_case(
