@@ -47,7 +47,7 @@ def test_each_arm_uses_its_cases(real, synthetic, name, share, counts, mixing, a
     assert (arm.mixing.synthetic_share, arm.mixing.schedule) == mixing
     assert arm.augmentation == (AugmentationSection() if augments else AugmentationSection.off())
     assert arm.is_rendered == (name == "random-contrast-aug")
-    assert arm.paste_share == (0.5 if name == "copypaste-aug" else 0.0)
+    assert arm.mixing.paste_share == (0.5 if name == "copypaste-aug" else 0.0)
 
 
 def test_arms_that_mix_take_the_chosen_schedule(real, synthetic):
@@ -266,7 +266,7 @@ def test_another_donor_is_tried_where_the_first_has_no_place_and_what_was_pasted
 
     monkeypatch.setattr(sampling, "paste_tumor", find_no_place_half_the_time)
     sampler = sampler_of(tiny_evaluation(), real, synthetic, "copypaste-aug")
-    sampler._arm = replace(sampler._arm, paste_share=1.0)
+    sampler._arm = replace(sampler._arm, mixing=Mixing(paste_share=1.0))
     assert sampler.count_pasted(8, 50) == pytest.approx(1 - 0.5**8, abs=0.02)
     counted = [
         image is not before

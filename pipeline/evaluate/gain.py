@@ -7,11 +7,12 @@ from pipeline.cohort import read_tsv
 from pipeline.config import GenerateSection
 from pipeline.evaluate.cohorts import OWN, count_persons, describe_sources, list_source_cautions, origin_of
 from pipeline.evaluate.comparison import COMPARISON_DEFINITIONS, comparison_json, describe_finding, list_cautions
-from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, PLATEAU_TOLERANCE, Findings, find_main, has_plateau
+from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, Findings, find_main
 from pipeline.evaluate.grouping import group_patients, read_filling
 from pipeline.evaluate.intervals import Summary
 from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
 from pipeline.evaluate.simulation import Spread, estimate_spread
+from pipeline.evaluate.steps_check import PLATEAU_TOLERANCE, StepsCheck
 from pipeline.evaluate.subgroups import (
     SubgroupFindings,
     compare_subgroups,
@@ -34,7 +35,9 @@ DEFINITIONS_HERE = {
     **COMPARISON_DEFINITIONS,
     "n_generator_persons": "persons whom each generator of the arm was trained on; null: none, or those of a release",
     "pasted_share": "share of real slices or patches into which a tumour was pasted, of `paste_share` asked for",
-    "plateau": f"Dice on val rose by at most {PLATEAU_TOLERANCE:g} at the last validation",
+    "steps_check": (
+        f"plateau: twice the steps raised the best Dice on val of one training by less than {PLATEAU_TOLERANCE:g}"
+    ),
     "dice_val": "mean over val patients of their mean Dice over the regions that they have",
     "power": (
         "probability that the interval of a true difference leaves 0 out and p_holm is below alpha, were it the only "
@@ -43,13 +46,19 @@ DEFINITIONS_HERE = {
 }
 
 
-def describe_gain(context: StageContext, findings: Findings, subgroups: Sequence[SubgroupFindings]) -> dict[str, Any]:
+def describe_gain(
+    context: StageContext,
+    findings: Findings,
+    subgroups: Sequence[SubgroupFindings],
+    steps_check: StepsCheck | None = None,
+) -> dict[str, Any]:
     """Return the content of ``gain.json``, the search apart."""
     config, experiment = context.config.evaluate, findings.experiment
     real = experiment.real
     return {
         "summary": describe_main(findings),
-        "cautions": describe_cautions(context, findings),
+        "cautions": describe_cautions(context, findings, steps_check),
+        "steps_check": steps_check.to_json() if steps_check else None,
         "unit": "patient",
         "baseline": config.baseline,
         "synthetic": "generated" if config.received_release is None else "received",
@@ -84,14 +93,13 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         summaries = {metric: findings.summary(arm, region, metric) for metric in ALL_METRICS}
         regions[region] = {metric: _summary_entry(summary) for metric, summary in summaries.items() if summary}
         regions[region]["n_present"] = len(findings.values(arm, region, PRESENT_METRIC))
-    dice_val = findings.dice_val(arm)
     source = experiment.sources[origin_of(config, arm.share)] if arm.synthetic_cases else None
     return {
         "name": arm.name,
         "share": arm.share,
         "synthetic_share": arm.mixing.synthetic_share,
         "schedule": arm.mixing.schedule,
-        "paste_share": arm.paste_share,
+        "paste_share": arm.mixing.paste_share,
         "pasted_share": findings.pasted_share(arm),
         "augmentation": arm.augmentation.model_dump(),
         "n_real": len(arm.real_cases),
@@ -103,8 +111,7 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         "n_patients": len(experiment.real.patients("test")),
         "n_seeds": config.n_seeds,
         "steps": config.steps,
-        "dice_val": dice_val,
-        "plateau": has_plateau(dice_val),
+        "dice_val": findings.dice_val(arm),
     }
 
 
@@ -112,21 +119,24 @@ def _summary_entry(summary: Summary) -> dict[str, Any]:
     return {"mean": summary.mean, "sd": summary.sd, "ci": summary.ci}
 
 
-def describe_cautions(context: StageContext, findings: Findings) -> list[str]:
+def describe_cautions(context: StageContext, findings: Findings, steps_check: StepsCheck | None) -> list[str]:
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
     config, experiment = context.config.evaluate, findings.experiment
     origin = experiment.received.cautions if experiment.received else []
     origin += list_source_cautions(config, experiment.real, experiment.sources, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
-    rising = [title for title, arm in titles.items() if not has_plateau(findings.dice_val(arm))]
-    training = [f"No plateau on val yet in {', '.join(rising)}: more steps may change this."] if rising else []
+    training = []
+    if steps_check is None:
+        training.append("Whether more steps would help was not tried.")
+    elif not steps_check.is_plateau:
+        training.append(steps_check.sentence)
     for title, arm in titles.items():
-        pasted = findings.pasted_share(arm)
-        if pasted < MIN_PASTED * arm.paste_share:
+        asked, pasted = arm.mixing.paste_share, findings.pasted_share(arm)
+        if pasted < MIN_PASTED * asked:
             training.append(
-                f"{title} was to paste a tumour into {arm.paste_share:.0%} of slices or patches and found a place in "
-                f"{pasted:.0%}: take larger patches before calling it weak."
+                f"{title} was to paste a tumour into {asked:.0%} of slices or patches and found a place in {pasted:.0%};"
+                " take larger patches before calling it weak."
             )
     for region in experiment.real.scheme.regions:
         summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}

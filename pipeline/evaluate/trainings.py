@@ -21,14 +21,23 @@ from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import RECIPES, Arm, Mixing, choose_synthetic_cases, list_arms, make_arm
+from pipeline.segmentation.arms import (
+    RECIPES,
+    UNMIXED,
+    Arm,
+    Mixing,
+    choose_synthetic_cases,
+    deciding_arm,
+    list_arms,
+    make_arm,
+)
 from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
 from pipeline.segmentation.scans import ScanPool, Window
 from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, make_sampler, train_segmenter
 
 MAX_PICTURED = 4
-SCORES_FILE, SLICES_FILE = "scores.json", "slices.npy"
+SCORES_FILE, SLICES_FILE, TRIAL_FILE = "scores.json", "slices.npy", "trial.json"
 
 
 @dataclass(frozen=True)
@@ -141,8 +150,17 @@ def choose_synthetic(
     return choose_synthetic_cases(cases, n if n is None or origin == OWN else min(n, len(cases)), context.seed)
 
 
-def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> tuple[tuple[Arm, ...], ...]:
+def make_arms(
+    context: StageContext, experiment: Experiment, chosen: Mapping[ArmName, Mixing]
+) -> tuple[tuple[Arm, ...], ...]:
     """Put the arms together, each at each share; those without real scans once, at share 0.
+
+    Parameters
+    ----------
+    context : StageContext
+    experiment : Experiment
+    chosen : mapping of str to Mixing
+        What the search of each deciding arm chose.
 
     Returns
     -------
@@ -152,7 +170,7 @@ def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> 
     """
     return tuple(
         tuple(
-            make_arm_of(context, experiment, name, share, mixing, number)
+            make_arm_of(context, experiment, name, share, chosen, number)
             for number in range(context.config.evaluate.n_generators if RECIPES[name].synthetic != "none" else 1)
         )
         for name, share in list_arms(context.config.evaluate)
@@ -160,9 +178,16 @@ def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> 
 
 
 def make_arm_of(
-    context: StageContext, experiment: Experiment, name: ArmName, share: float, mixing: Mixing, number: int = 0
+    context: StageContext,
+    experiment: Experiment,
+    name: ArmName,
+    share: float,
+    chosen: Mapping[ArmName, Mixing],
+    number: int = 0,
 ) -> Arm:
     """Put an arm at a share together, with the scans of one of the generators."""
+    decides = deciding_arm(name)
+    mixing = UNMIXED if decides is None else chosen[decides]
     is_synthetic = RECIPES[name].synthetic != "none"
     synthetic = choose_synthetic(context, experiment, share, number, mixing.n_synthetic) if is_synthetic else ()
     real = choose_real(context, experiment.real, share)
@@ -271,6 +296,18 @@ def make_plan(task: TrainingTask, description: str = "") -> SegmenterPlan:
         seed=derive_seed(task.seed, "training", task.number),
         description=description,
     )
+
+
+def try_out(task: TrainingTask) -> float:
+    """Train and return the best Dice on val: test patients have no say. A training with its marker is only read."""
+    folder = task.folder
+    if not (folder / TRIAL_FILE).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = make_plan(task, f"{folder.parent.name} {folder.name}")
+        best = train_segmenter(plan, task.experiment.scans, folder)
+        write_whole(folder / TRIAL_FILE, {"steps": plan.validation_steps, "dice_val": best.curve.tolist()})
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return float(max(json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["dice_val"]))
 
 
 def train_and_score(task: TrainingTask) -> TrainingResult:

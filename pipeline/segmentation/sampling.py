@@ -118,7 +118,7 @@ class ArmSampler:
 
         Those given are returned where no tumour of some donors found a place.
         """
-        if stream.random() >= self._arm.paste_share:
+        if stream.random() >= self._arm.mixing.paste_share:
             return image, tumor_map
         person = item.scan.case.person
         donors = [own for own in self._donors if own[0].case.person != person]
@@ -136,7 +136,7 @@ class ArmSampler:
     def count_pasted(self, batch_size: int, n_steps: int) -> float:
         """Return the share of the real slices of the first batches into which a tumour was in truth pasted."""
         found = []
-        for step in range(min(n_steps, COUNTED_STEPS) if self._arm.paste_share else 0):
+        for step in range(min(n_steps, COUNTED_STEPS) if self._arm.mixing.paste_share else 0):
             pasting = numpy_stream(self._seed, "paste", step)
             for item in self.choose(batch_size, step, n_steps)[1]:
                 image, tumor_map = item.scan.read(item.place)
