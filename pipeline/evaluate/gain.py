@@ -135,8 +135,8 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
         asked, pasted = arm.mixing.paste_share, findings.pasted_share(arm)
         if pasted < MIN_PASTED * asked:
             training.append(
-                f"{title} was to paste a tumour into {asked:.0%} of slices or patches and found a place in {pasted:.0%};"
-                " take larger patches before calling it weak."
+                f"{title} was to paste a tumour into {asked:.0%} of slices or patches and found a place in "
+                f"{pasted:.0%}; take larger patches before calling it weak."
             )
     for region in experiment.real.scheme.regions:
         summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
