@@ -113,7 +113,10 @@ class SegmenterSection(Section):
 
 
 class SearchSection(Section):
-    """How synthetic scans are mixed with real ones: one candidate of each is taken; several are tried out on val."""
+    """What is mixed into real scans: one candidate of each is taken; several are tried out on val, by each rival.
+
+    Keep the numbers of candidates equal: combinations of the first three, and `paste_shares`.
+    """
 
     synthetic_shares: tuple[PartialShare, ...] = Field(
         (0.25,), min_length=1, description="Share of synthetic slices in what a mixed arm sees, below 1."
@@ -124,17 +127,20 @@ class SearchSection(Section):
     n_synthetic: tuple[PositiveInt | Literal["all"], ...] = Field(
         ("all",), min_length=1, description="Number of synthetic cases."
     )
+    paste_shares: tuple[PositiveShare, ...] = Field(
+        (0.5,), min_length=1, description="Share of slices or patches that copypaste-aug pastes into."
+    )
     steps: PositiveInt | None = Field(None, description="Steps of each trial; if not given, as many as the arms'.")
     n_seeds: PositiveInt = Field(1, description="Trials of each candidate.")
 
     @property
     def n_candidates(self) -> int:
-        """Number of candidates."""
+        """Number of candidates of arms with synthetic scans or label maps."""
         return len(self.synthetic_shares) * len(self.schedules) * len(self.n_synthetic)
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        refuse_repeats(self, "synthetic_shares", "schedules", "n_synthetic")
+        refuse_repeats(self, "synthetic_shares", "schedules", "n_synthetic", "paste_shares")
         return self
 
 
@@ -164,7 +170,10 @@ class EvaluateSection(SegmenterSection):
         0.5,
         description="Share of the steps, below 1, in which syn-ft and syn-ft-aug see synthetic scans, then real ones.",
     )
-    paste_share: PositiveShare = Field(0.5, description="Share of slices or patches that copypaste-aug pastes into.")
+    steps_check: bool = Field(
+        False,
+        description="Train the baseline at the largest share once more with twice the steps: would more of them help?",
+    )
     received_release: Path | None = Field(
         None,
         description="Release of another institution, whose cohort is the synthetic one in place of the stage "
@@ -198,6 +207,8 @@ class EvaluateSection(SegmenterSection):
                 f"search: expected one candidate, as no arm mixes synthetic scans in ({', '.join(MIXED_ARMS)}), got "
                 f"{self.search.n_candidates}; give one of each, or add such an arm"
             )
+        if len(self.search.paste_shares) > 1 and "copypaste-aug" not in self.arms:
+            raise ValueError("search.paste_shares: expected one, as copypaste-aug is no arm; give one, or add the arm")
         if self.n_generators > self.n_seeds:
             raise ValueError(f"n_generators: expected at most n_seeds, {self.n_seeds}, got {self.n_generators}")
         if self.received_release is not None and self.n_generators > 1:

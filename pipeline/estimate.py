@@ -14,8 +14,9 @@ from pipeline.config import RunConfig
 from pipeline.config_evaluate import EvaluateSection, SegmenterSection
 from pipeline.evaluate.cohorts import list_origins
 from pipeline.evaluate.findings import list_planned
-from pipeline.evaluate.mixing import search_section
+from pipeline.evaluate.mixing import count_trials, list_searches, search_section
 from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
+from pipeline.evaluate.steps_check import doubled_section
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
@@ -110,8 +111,13 @@ def describe_trainings(config: EvaluateSection) -> str:
     arms = ", ".join(f"{name} at {' and '.join(taken)}" if taken else f"{name} once" for name, taken in shares.items())
     n_trainings = len(list_arms(config)) * config.n_seeds
     said = f"{n_trainings} trainings of {config.steps} steps ({config.n_seeds} each of {arms} of the real patients)"
-    n_trials = _trials(config)
-    return said if not n_trials else f"{said}, a search of {n_trials} trainings of {search_section(config).steps} steps"
+    parts = [said]
+    if n_trials := count_trials(config):
+        arms = " and ".join(arm for arm, candidates in list_searches(config).items() if len(candidates) > 1)
+        parts.append(f"a search of {n_trials} trainings of {search_section(config).steps} steps for {arms}")
+    if config.steps_check:
+        parts.append(f"{config.baseline} once with {2 * config.steps} steps")
+    return ", ".join(parts)
 
 
 def describe_detectable(config: RunConfig, n_cases: int, scheme: LabelScheme) -> str:
@@ -122,12 +128,6 @@ def describe_detectable(config: RunConfig, n_cases: int, scheme: LabelScheme) ->
         return "nothing to compare"
     study = Study(round(n_cases * config.ingest.split.test), evaluate.n_seeds, n_comparisons, evaluate.alpha)
     return f"in Dice, {describe_power(study, ASSUMED_SPREADS['dice']).rstrip('.')}"
-
-
-def _trials(config: EvaluateSection) -> int:
-    """Return how many trainings the choice of the mix takes."""
-    n = config.search.n_candidates
-    return n * config.search.n_seeds if n > 1 else 0
 
 
 def _estimate_seconds(
@@ -150,7 +150,9 @@ def _estimate_seconds(
     chooses_s = judge_s if curation.candidates > 1 else 0.0
     n_trainings = len(list_arms(evaluate)) * evaluate.n_seeds
     arms_s = n_trainings * segmenter_s(evaluate, n_cases * config.ingest.split.test)
-    search_s = _trials(evaluate) * segmenter_s(search_section(evaluate)) if _trials(evaluate) else 0.0
+    n_trials = count_trials(evaluate)
+    search_s = n_trials * segmenter_s(search_section(evaluate)) if n_trials else 0.0
+    check_s = segmenter_s(doubled_section(evaluate)) if evaluate.steps_check else 0.0
     n_generators = len(list_origins(evaluate)) - 1
     side_by_side = min(workers, n_trainings) if training_device(config.compute) == "cpu" else 1
     return {
@@ -158,7 +160,7 @@ def _estimate_seconds(
         "train": train_s,
         "generate": candidates_s + chooses_s + judge_s + redrawn_s,
         "audit": _audit_trainings(config) * (train_s + candidates_s + chooses_s) + n_cases * voxels * 2e-6,
-        "evaluate": n_generators * (train_s + candidates_s + chooses_s) + (arms_s + search_s) / side_by_side,
+        "evaluate": n_generators * (train_s + candidates_s + chooses_s) + (arms_s + search_s) / side_by_side + check_s,
         "export": config.generate.n_cases * voxels * 2e-7 + 2.0,
     }
 

@@ -198,7 +198,7 @@ def _generate(folder: Path, summary: Mapping[str, Any]) -> str:
         "asked": "asked",
         "obtained": "in the label maps",
         "seen": "in the scans, as a segmenter sees them",
-        "source": "in the real cohort",
+        "source": "among the members",
     }
     strata = [name for name in plan[0] if name not in counts] if plan else []
     rows = [tuple(row[name] for name in (*strata, *counts)) for row in plan]

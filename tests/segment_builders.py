@@ -42,6 +42,7 @@ def tiny_evaluation(**changes):
 
 
 def arm_of(config, real, synthetic, name="real-syn-aug", mixing=QUARTER, share=1.0):
+    mixing = Mixing(paste_share=0.5) if RECIPES[name].pastes else mixing
     share = share if RECIPES[name].uses_real else 0.0
     return make_arm(name, share, real.split("train"), synthetic.cases, mixing, config.evaluate)
 

@@ -10,6 +10,7 @@ from segment_builders import QUARTER, SHAPE, arm_of, tiny_evaluation
 from pipeline.cohort import Case
 from pipeline.config_evaluate import MIXED_ARMS, AugmentationSection
 from pipeline.errors import DataError
+from pipeline.seeds import numpy_stream
 from pipeline.segmentation import sampling
 from pipeline.segmentation.arms import RECIPES, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
 from pipeline.segmentation.sampling import ArmSampler
@@ -46,7 +47,7 @@ def test_each_arm_uses_its_cases(real, synthetic, name, share, counts, mixing, a
     assert (arm.mixing.synthetic_share, arm.mixing.schedule) == mixing
     assert arm.augmentation == (AugmentationSection() if augments else AugmentationSection.off())
     assert arm.is_rendered == (name == "random-contrast-aug")
-    assert arm.paste_share == (0.5 if name == "copypaste-aug" else 0.0)
+    assert arm.mixing.paste_share == (0.5 if name == "copypaste-aug" else 0.0)
 
 
 def test_arms_that_mix_take_the_chosen_schedule(real, synthetic):
@@ -244,3 +245,41 @@ def test_a_batch_is_on_its_device_before_it_is_augmented(monkeypatch, real, synt
     # A device without memory or arithmetic stands for a GPU.
     sampler.draw(4, 0, 10, "meta")
     assert seen == [(torch.device("meta"), torch.device("meta"))]
+
+
+def test_persons_are_drawn_alike_however_many_scans_they_have(real, synthetic):
+    first, *others = real.split("train")
+    scans = [replace(first, attributes={"person": "a"})] * 9
+    scans += [replace(case, attributes={"person": case.subject}) for case in others]
+    arm = make_arm("real", 1.0, scans, (), QUARTER, tiny_evaluation().evaluate)
+    sampler = ArmSampler(arm, ScanPool(real.modalities), WHOLE, real.scheme, len(real.modalities), seed=7)
+    persons = [one.scan.case.subject for step in range(50) for one in sampler.choose(8, step, 50)[1]]
+    # One of four persons: .25, SD .02; by scans it were .75.
+    assert persons.count(first.subject) / len(persons) == pytest.approx(0.25, abs=0.07)
+
+
+def test_another_donor_is_tried_where_the_first_has_no_place_and_what_was_pasted_is_counted(
+    real, synthetic, monkeypatch
+):
+    def find_no_place_half_the_time(image, labels, piece, piece_map, stream):
+        return (image, labels) if stream.random() < 0.5 else (image.copy(), labels)
+
+    monkeypatch.setattr(sampling, "paste_tumor", find_no_place_half_the_time)
+    sampler = sampler_of(tiny_evaluation(), real, synthetic, "copypaste-aug")
+    sampler._arm = replace(sampler._arm, mixing=Mixing(paste_share=1.0))
+    assert sampler.count_pasted(8, 50) == pytest.approx(1 - 0.5**8, abs=0.02)
+    counted = [
+        image is not before
+        for step in range(2)
+        for stream in [numpy_stream(7, "paste", step)]
+        for item in sampler.choose(8, step, 2)[1]
+        for before, labels in [item.scan.read(item.place)]
+        for image, _ in [sampler._paste(item, before, labels, stream)]
+    ]
+    assert sampler.count_pasted(8, 2) == np.mean(counted)
+    assert sampler_of(tiny_evaluation(), real, synthetic, "real-aug").count_pasted(8, 50) == 0.0
+
+
+def test_tumours_that_are_larger_than_the_patch_are_not_pasted(real, synthetic):
+    view = FieldOfView((slice(0, 18), slice(0, 16)), (4, 4))
+    assert sampler_of(tiny_evaluation(), real, synthetic, "copypaste-aug", view=view).count_pasted(8, 50) == 0.0

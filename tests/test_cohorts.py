@@ -18,6 +18,7 @@ from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, list_
 from pipeline.runner import StageContext, run_stages
 from pipeline.segmentation.arms import Mixing
 
+CHOSEN = {"real-syn-aug": Mixing(0.25), "random-contrast-aug": Mixing(0.25)}
 ARMS = ["real-aug", "real-syn-aug", "syn", "random-contrast-aug"]
 
 
@@ -53,7 +54,7 @@ def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, seg
     assert {name: members for name, members, _, _ in recipe.calls} == {"1-1": everyone, "0.5-0": half, "0.5-1": half}
     assert len({seed for _, _, seed, _ in recipe.calls}) == 3
     found = {}
-    for by_generator in trainings.make_arms(context, experiment, Mixing(0.25)):
+    for by_generator in trainings.make_arms(context, experiment, CHOSEN):
         for arm in by_generator:
             made_by = {case.folder.parents[2].name for case in arm.synthetic_cases}
             found[arm.name, arm.share, arm.generator] = made_by
@@ -73,7 +74,7 @@ def test_trainings_take_the_generators_in_turn(tmp_path, segment_run, monkeypatc
     experiment = trainings.open_experiment(context)
     tasks = []
     monkeypatch.setattr(trainings, "iterate_trainings", lambda _, items, __: tasks.extend(items) or [])
-    trainings.train_all(context, experiment, trainings.make_arms(context, experiment, Mixing(0.25)))
+    trainings.train_all(context, experiment, trainings.make_arms(context, experiment, CHOSEN))
     assert [(task.arm.name, task.number, task.arm.generator) for task in tasks] == [
         *(("real-aug", number, 0) for number in range(3)),
         ("real-syn", 0, 0),

@@ -16,7 +16,7 @@ def test_trainings_are_counted_by_arm_and_share_with_those_of_the_search():
     # 2 arms at 2 shares and one without real scans, 3 seeds each; 4 candidates, 2 seeds each.
     assert describe_trainings(config.evaluate) == (
         "15 trainings of 4 steps (3 each of real-aug at 100% and 25%, real-syn-aug at 100% and 25%, syn once of the "
-        "real patients), a search of 8 trainings of 3 steps"
+        "real patients), a search of 8 trainings of 3 steps for real-syn-aug"
     )
 
 
@@ -28,6 +28,18 @@ def test_further_generators_are_counted_by_share():
         f"5 more generators of {config.train.steps} steps, of 100% and 25% of the real patients"
     )
     assert describe_generators(tiny_evaluation(arms=arms)) == ""
+
+
+def test_the_search_of_each_rival_and_the_longer_training_are_counted():
+    config = tiny_evaluation(
+        arms=["real-aug", "real-syn-aug", "copypaste-aug", "random-contrast-aug"],
+        search={"synthetic_shares": [0.25, 0.5], "paste_shares": [0.3, 0.6], "n_seeds": 2},
+        steps_check=True,
+    )
+    assert describe_trainings(config.evaluate).endswith(
+        ", a search of 12 trainings of 4 steps for real-syn-aug and copypaste-aug and random-contrast-aug, real-aug "
+        "once with 8 steps"
+    )
 
 
 def test_without_candidates_there_is_no_search():

@@ -12,15 +12,16 @@ import pytest
 from segment_builders import SHAPE, Recipe, Recorder, tiny_evaluation
 
 from pipeline.cohort import digest_tree
+from pipeline.config import parse_config
 from pipeline.config_evaluate import ArmName
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import cohorts, gain, mixing, stage, subgroups, trainings
 from pipeline.evaluate.comparison import Planned
-from pipeline.evaluate.findings import Findings, has_plateau
+from pipeline.evaluate.findings import Findings
 from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.scores import Score
 from pipeline.runner import StageContext
-from pipeline.segmentation.arms import Mixing
+from pipeline.segmentation.arms import Mixing, deciding_arm
 
 
 def test_the_stage_writes_the_same_bytes_after_a_kill(tmp_path, segment_run):
@@ -70,6 +71,8 @@ def check_words(gain):
     assert gain["summary"].endswith(".")
     assert gain["summary"].count(". ") == 0
     cautions = " ".join(gain["cautions"])
+    assert "Whether more steps would help was not tried." in cautions
+    assert gain["steps_check"] is None
     # Four steps teach nothing.
     assert "has not been learnt in" in cautions
     assert "Unreliable: 3 test patients" in cautions
@@ -89,7 +92,8 @@ def full_plan():
     return tiny_evaluation(
         arms=get_args(ArmName),
         shares=[1.0, 0.5],
-        search={"synthetic_shares": [0.25, 0.5], "steps": 2},
+        search={"synthetic_shares": [0.25, 0.5], "paste_shares": [0.3, 0.6], "steps": 2},
+        steps_check=True,
         comparisons=[["real-syn-aug", "real-aug"], ["syn", "real-aug"], ["real-syn", "real"], ["syn-aug", "syn"]],
     )
 
@@ -180,20 +184,50 @@ def test_groups_are_compared_with_what_the_plan_filled(monkeypatch, tmp_path, re
     assert "measured standard deviations" in power["sentence"] or "find no difference" in power["sentence"]
 
 
-def test_the_search_tries_each_candidate_on_val_and_all_arms_take_the_best(all_arms):
+def test_the_search_tries_each_candidate_on_val_and_each_kind_of_arm_takes_its_best(all_arms):
     gain = json.loads((all_arms.folder / "gain.json").read_text())
     tried = gain["search"]
-    assert [(one["synthetic_share"], one["steps"], one["n_seeds"], one["share"]) for one in tried] == [
-        (0.25, 2, 1, 1.0),
-        (0.5, 2, 1, 1.0),
+    keys = ("arm", "synthetic_share", "paste_share", "steps", "n_seeds", "share")
+    # As many for each rival.
+    assert [tuple(one[key] for key in keys) for one in tried] == [
+        ("real-syn-aug", 0.25, None, 2, 1, 1.0),
+        ("real-syn-aug", 0.5, None, 2, 1, 1.0),
+        ("copypaste-aug", None, 0.3, 2, 1, 1.0),
+        ("copypaste-aug", None, 0.6, 2, 1, 1.0),
+        ("random-contrast-aug", 0.25, None, 2, 1, 1.0),
+        ("random-contrast-aug", 0.5, None, 2, 1, 1.0),
     ]
-    best = max(tried, key=lambda one: one["dice_val"])
-    assert [one for one in tried if one["chosen"]] == [best]
+    assert all(one["dice_val_by_seed"] == [one["dice_val"]] for one in tried)
+    chosen = {one["arm"]: one for one in tried if one["chosen"]}
+    for name, one in chosen.items():
+        assert one["dice_val"] == max(other["dice_val"] for other in tried if other["arm"] == name)
     for arm in gain["arms"]:
+        decides = deciding_arm(arm["name"])
         if arm["name"] in ("real-syn", "real-syn-aug", "random-contrast-aug"):
-            assert arm["synthetic_share"] == best["synthetic_share"]
+            assert arm["synthetic_share"] == chosen[decides]["synthetic_share"]
+        assert arm["paste_share"] == (chosen[decides]["paste_share"] if arm["name"] == "copypaste-aug" else 0.0)
+        assert (arm["pasted_share"] > 0) == (arm["name"] == "copypaste-aug")
     # The second number is the seed's.
-    assert sorted(path.name for path in (all_arms.folder / "search").iterdir()) == ["0-0", "1-0"]
+    folders = sorted(path.name for path in (all_arms.folder / "search").iterdir())
+    assert folders == sorted(f"{name}-{number}-0" for name in chosen for number in (0, 1))
+
+
+def test_several_shares_to_paste_without_the_arm_that_pastes_are_refused():
+    with pytest.raises(ConfigError, match=r"search\.paste_shares: expected one, as copypaste-aug is no arm"):
+        parse_config({"evaluate": {"search": {"paste_shares": [0.3, 0.6]}}}, "tests")
+
+
+def test_the_baseline_is_trained_with_twice_the_steps_and_both_figures_are_said(all_arms, full_plan):
+    gain = json.loads((all_arms.folder / "gain.json").read_text())
+    found, steps = gain["steps_check"], full_plan.evaluate.steps
+    assert (found["arm"], found["share"], found["steps"]) == ("real-aug", 1.0, [steps, 2 * steps])
+    first = json.loads((all_arms.folder / "trainings" / "real-aug-1-0" / "scores.json").read_text())
+    longer = json.loads((all_arms.folder / "steps-check" / "real-aug-1" / "trial.json").read_text())
+    assert found["dice_val"] == [max(first["dice_val"]), max(longer["dice_val"])]
+    # Looked at as often.
+    assert longer["steps"] == [2 * step for step in first["steps"]]
+    assert found["plateau"] or found["sentence"] in gain["cautions"]
+    assert not [caution for caution in gain["cautions"] if "was not tried" in caution]
 
 
 @pytest.fixture
@@ -209,12 +243,16 @@ def test_the_candidate_that_is_best_on_val_is_chosen_and_the_first_of_even_ones(
 ):
     context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
-    for reached, expected in (((0.2, 0.3), 0.5), ((0.3, 0.2), 0.25), ((0.3, 0.3), 0.25)):
-        answers = iter(reached)
+    for reached, expected, others in (((0.2, 0.3), 0.5, 0.3), ((0.3, 0.2), 0.25, 0.6), ((0.3, 0.3), 0.25, 0.3)):
+        answered = (*reached, *reached[::-1], 0.4, 0.1)
+        answers = iter(answered)
         monkeypatch.setattr(mixing, "iterate_trainings", lambda *_, answers=answers: answers)
         chosen, trials = mixing.choose_mixing(context, experiment)
-        assert chosen.synthetic_share == expected
-        assert [trial.dice_val for trial in trials] == [(value,) for value in reached]
+        # Each rival takes what suits it, not what suits another; the second has the figures of the first, turned.
+        assert chosen["real-syn-aug"].synthetic_share == expected
+        assert chosen["copypaste-aug"].paste_share == others
+        assert chosen["random-contrast-aug"].synthetic_share == 0.25
+        assert [trial.dice_val for trial in trials] == [(value,) for value in answered]
 
 
 def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
@@ -222,7 +260,7 @@ def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
     context = StageContext(tiny_evaluation(search=search), segment_run, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
     chosen, trials = mixing.choose_mixing(context, experiment)
-    assert chosen == Mixing(0.5, "synthetic-first", 2)
+    assert chosen == {"real-syn-aug": Mixing(0.5, "synthetic-first", 2)}
     assert [trial.dice_val for trial in trials] == [()]
     assert not list(tmp_path.iterdir())
     arms = {arm.name: arm for arm, *_ in trainings.make_arms(context, experiment, chosen)}
@@ -233,17 +271,19 @@ def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
 def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp_path, segment_run, full_plan):
     context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder(fail_after=1))
     experiment = trainings.open_experiment(context)
-    # The first candidate's figure is recorded, the second one's is not.
+    # The first candidate's figure is recorded, those after it are not.
     with pytest.raises(KeyboardInterrupt):
         mixing.choose_mixing(context, experiment)
-    trained, honest = [], mixing.train_segmenter
+    trained, honest = [], trainings.train_segmenter
     monkeypatch.setattr(
-        mixing, "train_segmenter", lambda plan, *rest: trained.append(plan.description) or honest(plan, *rest)
+        trainings, "train_segmenter", lambda plan, *rest: trained.append(plan.description) or honest(plan, *rest)
     )
-    (tmp_path / "search" / "1-0" / "trial.json").unlink()
+    (tmp_path / "search" / "real-syn-aug-1-0" / "trial.json").unlink()
     again = dataclasses.replace(context, tracker=Recorder())
     mixing.choose_mixing(again, experiment)
-    assert trained == ["search 1-0"]
+    done = ("search real-syn-aug-0-0",)
+    expected = [f"search {arm}-{number}-0" for arm in mixing.list_searches(full_plan.evaluate) for number in (0, 1)]
+    assert trained == [name for name in expected if name not in done]
 
 
 @pytest.mark.parametrize("missing", ["train", "val", "test"])
@@ -256,9 +296,3 @@ def test_a_cohort_without_one_side_of_the_split_is_refused(real, synthetic, miss
 def test_a_synthetic_cohort_with_other_modalities_is_refused(real, synthetic):
     with pytest.raises(DataError, match="modalities of the synthetic cohort"):
         trainings.check_cohorts(real, dataclasses.replace(synthetic, modalities=("t1",)))
-
-
-def test_a_curve_that_still_rises_has_no_plateau():
-    assert has_plateau([0.5, 0.6, 0.605])
-    assert not has_plateau([0.5, 0.6, 0.62])
-    assert not has_plateau([0.5])

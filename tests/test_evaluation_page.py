@@ -14,7 +14,7 @@ GAIN = {
         {"name": "syn", "share": 0.0, "regions": {"WT": {"dice": {"mean": 0.5, "sd": None, "ci": None}}}},
     ],
     "comparisons": [{"sentence": "syn against real-aug: <worse>"}],
-    "definitions": {"dice": "twice the overlap", "plateau": "no rise"},
+    "definitions": {"dice": "twice the overlap", "steps_check": "no rise"},
 }
 SUBGROUP = {
     "arm": "syn",
@@ -55,7 +55,7 @@ def test_metrics_beside_the_planned_ones_have_their_own_table(section):
 def test_definitions_are_in_the_page(section):
     page = section()
     assert "<td>Dice</td><td>twice the overlap</td>" in page
-    assert "<td>plateau</td><td>no rise</td>" in page
+    assert "<td>steps check</td><td>no rise</td>" in page
 
 
 def test_sentences_are_escaped(section):

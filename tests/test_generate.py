@@ -1,5 +1,6 @@
 """The generate stage: label maps by the plan, same bytes however many workers, what cannot be made is refused."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,14 @@ import torch
 from conftest import TINY, ask, write_toy_cohort
 from torch import Tensor
 
-from pipeline.attributes import describe_tumor, tissue_contrast
+from pipeline.attributes import CaseAttributes, describe_tumor, tissue_contrast
 from pipeline.cohort import Case, Cohort, digest_tree, open_cohort, read_tsv
 from pipeline.config import ComputeSection, GenerateSection, RunConfig, parse_config
 from pipeline.errors import CaseError, ConfigError
 from pipeline.generate import cases
 from pipeline.generate.cases import LabelTask, make_labels
 from pipeline.generate.placement import LabelMaps
-from pipeline.generate.plan import AskedCase, make_plan
+from pipeline.generate.plan import AskedCase, cell_of, make_plan
 from pipeline.generate.recombine import Donor, tumor_ml
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.parallel import iterate_cases
@@ -187,3 +188,13 @@ def test_a_cohort_has_one_look_or_one_for_each_case(
     config = tiny_config(generate={"look": look, "n_cases": 5, "curation": curation}).generate
     generate_cohort(generator, cohort, cohort.split("train"), config, CPU, 1, tmp_path / "out")
     assert len(styles) == n_styles
+
+
+def test_the_plan_counts_members_and_nobody_else(finished_run: Path) -> None:
+    rows = read_tsv(finished_run / "synthetic" / "plan.tsv")
+    cohort = open_cohort(finished_run / "cohort")
+    config = parse_config({"generate": TINY["generate"]}, "tests").generate
+    members = Counter(cell_of(CaseAttributes.from_columns(case.attributes), config) for case in cohort.split("train"))
+    assert sum(members.values()) < len(cohort.cases)
+    for row in rows:
+        assert int(row["source"]) == members[tuple(row[name] for name in config.strata)]

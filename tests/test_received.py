@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from pipeline.cohort import open_cohort
+from pipeline.cohort import digest_file, open_cohort
 from pipeline.config import ComputeSection, parse_config
 from pipeline.config_params import flatten_config
 from pipeline.errors import ConfigError, DataError
@@ -25,7 +25,7 @@ def config_for(release, **changes):
 
 def test_the_cohort_of_a_release_is_the_one_that_was_released(finished_run, tmp_path):
     expected = open_cohort(finished_run / "synthetic")
-    found = open_received(finished_run / "release", tmp_path, LOCAL)
+    found, _ = open_received(finished_run / "release", tmp_path, LOCAL)
     assert found.modalities == expected.modalities
     assert found.scheme == expected.scheme
     assert [case.subject for case in found.cases] == [case.subject for case in expected.cases]
@@ -39,7 +39,7 @@ def test_the_cohort_of_a_release_is_the_one_that_was_released(finished_run, tmp_
 
 def test_what_was_unpacked_before_a_kill_is_not_taken_for_whole(finished_run, tmp_path):
     (tmp_path / f"{RECEIVED_FOLDER}.tmp" / "sub-old").mkdir(parents=True)
-    cohort = open_received(finished_run / "release", tmp_path, LOCAL)
+    cohort, _ = open_received(finished_run / "release", tmp_path, LOCAL)
     assert len(cohort.cases) == TINY["generate"]["n_cases"]
     assert [path.name for path in tmp_path.iterdir()] == [RECEIVED_FOLDER]
     assert not (tmp_path / RECEIVED_FOLDER / "sub-old").exists()
@@ -64,7 +64,17 @@ def test_evaluation_on_a_received_release_needs_nothing_but_ones_own_scans(finis
     run_stages(config, run_dir, first="evaluate", last="evaluate")
     gain = json.loads((run_dir / "evaluation" / "gain.json").read_text())
     assert gain["synthetic"] == "received"
-    assert "Synthetic scans are those of a received release." in gain["cautions"]
+    manifest = finished_run / "release" / "manifest.json"
+    verdict = json.loads(manifest.read_text())["verdict"]
+    # What was released by override, under which verdict, and what nobody can know.
+    assert gain["received"]["manifest_sha256"] == digest_file(manifest)
+    assert gain["received"]["verdict"].startswith(f"{verdict} under ")
+    assert f"the audit's verdict is {verdict}; released by override" in gain["received"]["warnings"][0]
+    cautions = " ".join(gain["cautions"])
+    assert f"Synthetic scans are those of a received release; its audit's verdict: {verdict} under " in cautions
+    assert "It is not known whether persons behind the release are among these test patients" in cautions
+    assert "released by override, for the reason: " in cautions
+    assert "One generator and one cohort" in cautions
     assert {arm["name"]: arm["n_synthetic"] for arm in gain["arms"]} == {"real-aug": 0, "syn-aug": 4}
     assert not (run_dir / "evaluation" / RECEIVED_FOLDER).exists()
     assert plan_stages(config, run_dir)["evaluate"].holds

@@ -16,7 +16,7 @@ from pipeline.cohort import Case, Cohort, open_cohort, write_whole
 from pipeline.config import RunConfig
 from pipeline.config_evaluate import EvaluateSection
 from pipeline.errors import ConfigError
-from pipeline.evaluate.received import open_received
+from pipeline.evaluate.received import ReceivedRelease, open_received
 from pipeline.generate.recipe import SYNTHETIC_FOLDER, repeat_recipe
 from pipeline.layout import WEIGHTS_FILE
 from pipeline.parallel import iterate_trainings
@@ -68,17 +68,11 @@ def origin_of(config: EvaluateSection, share: float, number: int = 0) -> Origin:
 
 def list_origins(config: EvaluateSection) -> tuple[Origin, ...]:
     """Return the cohorts that the arms use, the run's own first: it is opened whichever arms are trained."""
-    used = (
-        origin_of(config, share, number)
-        for name, share in list_arms(config)
-        if RECIPES[name].synthetic != "none"
-        for number in range(config.n_generators)
-    )
-    return tuple(dict.fromkeys((OWN, *used, *_origins_of_search(config))))
-
-
-def _origins_of_search(config: EvaluateSection) -> tuple[Origin, ...]:
-    return (origin_of(config, max(config.shares)),) if config.search.n_candidates > 1 else ()
+    using = [(name, share) for name, share in list_arms(config) if RECIPES[name].synthetic != "none"]
+    used = (origin_of(config, share, number) for _, share in using for number in range(config.n_generators))
+    # What a search trains at the largest share, though no arm with real scans may be asked for.
+    searched = [origin_of(config, max(config.shares))] if using and config.search.n_candidates > 1 else []
+    return tuple(dict.fromkeys((OWN, *used, *searched)))
 
 
 def choose_members(real: Cohort, share: float, seed: int) -> tuple[Case, ...]:
@@ -89,11 +83,11 @@ def choose_members(real: Cohort, share: float, seed: int) -> tuple[Case, ...]:
     return choose_real_cases(real.split("train"), share, seed)
 
 
-def open_own(context: StageContext) -> Cohort:
-    """Open the run's own synthetic cohort, or the received one in its place."""
+def open_own(context: StageContext) -> tuple[Cohort, ReceivedRelease | None]:
+    """Open the run's own synthetic cohort, or the received one in its place, with what is recorded of that."""
     release = context.config.evaluate.received_release
     if release is None:
-        return open_cohort(context.folder("generate"))
+        return open_cohort(context.folder("generate")), None
     return open_received(release, context.out, context.config.compute)
 
 

@@ -17,8 +17,6 @@ from pipeline.segmentation.catalogue import METRICS_BY_NAME, PLANNED_METRICS
 # The arm that the verdict is about, where it is trained.
 MAIN_ARM: ArmName = "real-syn-aug"
 MAIN_REGION, MAIN_METRIC = "WT", "dice"
-# A training whose Dice on val still rose by more than this at the last validation has not seen its plateau.
-PLATEAU_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,10 @@ class Findings:
         """Return an arm's mean Dice on val over seeds, at each validation."""
         return [float(value) for value in np.mean([result.dice_val for result in self.results_of(arm)], axis=0)]
 
+    def pasted_share(self, arm: Arm) -> float:
+        """Return the share of an arm's real slices into which a tumour was in truth pasted, mean over seeds."""
+        return float(np.mean([result.pasted_share for result in self.results_of(arm)]))
+
     def values(self, arm: Arm, region: str, metric: str) -> FloatArray:
         """Return an arm's values: (patients, seeds), float64."""
         return self.table.table(arm.name, arm.share, region, metric).values
@@ -111,8 +113,3 @@ def find_main(planned: Sequence[Planned]) -> Planned | None:
     top = max((plan.share for plan in planned), default=0.0)
     found = [plan for plan in planned if (plan.share, plan.region, plan.metric) == (top, MAIN_REGION, MAIN_METRIC)]
     return next((plan for plan in found if plan.arm == MAIN_ARM), found[0] if found else None)
-
-
-def has_plateau(dice_val: Sequence[float]) -> bool:
-    """Tell whether Dice on val had stopped rising by the last validation."""
-    return len(dice_val) > 1 and dice_val[-1] - max(dice_val[:-1]) <= PLATEAU_TOLERANCE

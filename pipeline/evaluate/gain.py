@@ -7,11 +7,12 @@ from pipeline.cohort import read_tsv
 from pipeline.config import GenerateSection
 from pipeline.evaluate.cohorts import OWN, count_persons, describe_sources, list_source_cautions, origin_of
 from pipeline.evaluate.comparison import COMPARISON_DEFINITIONS, comparison_json, describe_finding, list_cautions
-from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, PLATEAU_TOLERANCE, Findings, find_main, has_plateau
+from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, Findings, find_main
 from pipeline.evaluate.grouping import group_patients, read_filling
 from pipeline.evaluate.intervals import Summary
 from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
 from pipeline.evaluate.simulation import Spread, estimate_spread
+from pipeline.evaluate.steps_check import PLATEAU_TOLERANCE, StepsCheck
 from pipeline.evaluate.subgroups import (
     SubgroupFindings,
     compare_subgroups,
@@ -25,13 +26,18 @@ from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_ME
 
 # A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
 MIN_DICE_LEARNT = 0.05
+# Of the share that is asked for; of an arm that pastes less it is said.
+MIN_PASTED = 0.8
 DEFINITIONS_HERE = {
     **DEFINITIONS,
     "share": "share of the real training patients that an arm uses; 0: none, trained once",
     "sd": "over patients, each patient's value being the mean over seeds",
     **COMPARISON_DEFINITIONS,
     "n_generator_persons": "persons whom each generator of the arm was trained on; null: none, or those of a release",
-    "plateau": f"Dice on val rose by at most {PLATEAU_TOLERANCE:g} at the last validation",
+    "pasted_share": "share of real slices or patches into which a tumour was pasted, of `paste_share` asked for",
+    "steps_check": (
+        f"plateau: twice the steps raised the best Dice on val of one training by less than {PLATEAU_TOLERANCE:g}"
+    ),
     "dice_val": "mean over val patients of their mean Dice over the regions that they have",
     "power": (
         "probability that the interval of a true difference leaves 0 out and p_holm is below alpha, were it the only "
@@ -40,22 +46,30 @@ DEFINITIONS_HERE = {
 }
 
 
-def describe_gain(context: StageContext, findings: Findings, subgroups: Sequence[SubgroupFindings]) -> dict[str, Any]:
+def describe_gain(
+    context: StageContext,
+    findings: Findings,
+    subgroups: Sequence[SubgroupFindings],
+    steps_check: StepsCheck | None = None,
+) -> dict[str, Any]:
     """Return the content of ``gain.json``, the search apart."""
-    config, real = context.config.evaluate, findings.experiment.real
+    config, experiment = context.config.evaluate, findings.experiment
+    real = experiment.real
     return {
         "summary": describe_main(findings),
-        "cautions": describe_cautions(context, findings),
+        "cautions": describe_cautions(context, findings, steps_check),
+        "steps_check": steps_check.to_json() if steps_check else None,
         "unit": "patient",
         "baseline": config.baseline,
         "synthetic": "generated" if config.received_release is None else "received",
+        "received": experiment.received.to_json() if experiment.received else None,
         "n_test": len(real.patients("test")),
         "n_val": len(real.patients("val")),
         "spacing_mm": real.spacing_mm,
         "alpha": config.alpha,
         "definitions": DEFINITIONS_HERE,
         "arms": [describe_arm(context, findings, arm) for arm in findings.arms],
-        "generators": describe_sources(findings.experiment.sources),
+        "generators": describe_sources(experiment.sources),
         "comparisons": [comparison_json(comparison, config.alpha) for comparison in findings.comparisons],
         "subgroups": [row for found in subgroups for row in subgroups_json(found)],
         "fairness": describe_fairness(subgroups, config.alpha) if subgroups else "",
@@ -79,14 +93,14 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         summaries = {metric: findings.summary(arm, region, metric) for metric in ALL_METRICS}
         regions[region] = {metric: _summary_entry(summary) for metric, summary in summaries.items() if summary}
         regions[region]["n_present"] = len(findings.values(arm, region, PRESENT_METRIC))
-    dice_val = findings.dice_val(arm)
     source = experiment.sources[origin_of(config, arm.share)] if arm.synthetic_cases else None
     return {
         "name": arm.name,
         "share": arm.share,
         "synthetic_share": arm.mixing.synthetic_share,
         "schedule": arm.mixing.schedule,
-        "paste_share": arm.paste_share,
+        "paste_share": arm.mixing.paste_share,
+        "pasted_share": findings.pasted_share(arm),
         "augmentation": arm.augmentation.model_dump(),
         "n_real": len(arm.real_cases),
         "n_real_persons": count_persons(arm.real_cases),
@@ -97,8 +111,7 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         "n_patients": len(experiment.real.patients("test")),
         "n_seeds": config.n_seeds,
         "steps": config.steps,
-        "dice_val": dice_val,
-        "plateau": has_plateau(dice_val),
+        "dice_val": findings.dice_val(arm),
     }
 
 
@@ -106,17 +119,26 @@ def _summary_entry(summary: Summary) -> dict[str, Any]:
     return {"mean": summary.mean, "sd": summary.sd, "ci": summary.ci}
 
 
-def describe_cautions(context: StageContext, findings: Findings) -> list[str]:
+def describe_cautions(context: StageContext, findings: Findings, steps_check: StepsCheck | None) -> list[str]:
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
     config, experiment = context.config.evaluate, findings.experiment
-    received = config.received_release is not None
-    origin = ["Synthetic scans are those of a received release."] if received else []
+    origin = experiment.received.cautions if experiment.received else []
     origin += list_source_cautions(config, experiment.real, experiment.sources, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
-    rising = [title for title, arm in titles.items() if not has_plateau(findings.dice_val(arm))]
-    training = [f"No plateau on val yet in {', '.join(rising)}: more steps may change this."] if rising else []
-    for region in findings.experiment.real.scheme.regions:
+    training = []
+    if steps_check is None:
+        training.append("Whether more steps would help was not tried.")
+    elif not steps_check.is_plateau:
+        training.append(steps_check.sentence)
+    for title, arm in titles.items():
+        asked, pasted = arm.mixing.paste_share, findings.pasted_share(arm)
+        if pasted < MIN_PASTED * asked:
+            training.append(
+                f"{title} was to paste a tumour into {asked:.0%} of slices or patches and found a place in "
+                f"{pasted:.0%}; take larger patches before calling it weak."
+            )
+    for region in experiment.real.scheme.regions:
         summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
         missed = [title for title, summary in summaries.items() if summary and summary.mean < MIN_DICE_LEARNT]
         if missed:

@@ -1,35 +1,32 @@
-"""The choice of how synthetic scans are mixed in: a small search, stated in the config, on val; once for all arms.
+"""The choice of what is mixed into real scans: a small search, stated in the config, on val.
 
-One arm, :data:`SEARCH_ARM`, is trained at the largest share with each candidate: share of synthetic slices, schedule,
-number of synthetic cases. The best checkpoint on val counts, averaged over the seeds, which are none of the arms' own.
-Test patients have no say. With one candidate there is nothing to train.
+Each kind of arm that mixes something in has its own search: :func:`deciding_arm` is trained at the largest share with
+each candidate, and decides for the other arms of its kind. A rival that had to take what suits another would be sold
+short. The best checkpoint on val counts, averaged over the seeds, which are none of the arms' own. Test patients have
+no say. With one candidate there is nothing to train.
 """
 
-import json
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from pipeline.cohort import write_whole
-from pipeline.config_evaluate import ArmName, EvaluateSection, SearchSection
-from pipeline.evaluate.trainings import Experiment, TrainingTask, make_arm_of, make_plan
+from pipeline.config_evaluate import MIXED_ARMS, ArmName, EvaluateSection, SearchSection
+from pipeline.evaluate.trainings import Experiment, TrainingTask, make_arm_of, try_out
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import Mixing
-from pipeline.segmentation.segmenter import train_segmenter
+from pipeline.segmentation.arms import DECIDING_ARMS, RECIPES, Mixing, deciding_arm
 
-SEARCH_ARM: ArmName = "real-syn-aug"
-TRIAL_FILE = "trial.json"
+SCANS_ARM = DECIDING_ARMS["scans"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate and the Dice on val that it reached in each seed; none where nothing was tried."""
+    """A candidate for a kind of arm, and the Dice on val that it reached in each seed; none where nothing was tried."""
 
+    arm: ArmName
     mixing: Mixing
     dice_val: tuple[float, ...]
 
@@ -39,48 +36,76 @@ class Trial:
         return float(np.mean(self.dice_val))
 
 
-def list_candidates(search: SearchSection) -> tuple[Mixing, ...]:
-    """Return every combination of the candidates, in the config's order."""
+def list_searches(config: EvaluateSection) -> dict[ArmName, tuple[Mixing, ...]]:
+    """Return the candidates of each arm that decides for some of those trained, in the config's order."""
+    deciding = dict.fromkeys(arm for arm in map(deciding_arm, config.arms) if arm is not None)
+    searches = {arm: list_candidates(config.search, arm) for arm in deciding}
+    if SCANS_ARM in searches and not any(deciding_arm(arm) == SCANS_ARM for arm in config.arms if arm in MIXED_ARMS):
+        # What is left, as syn and syn-ft, takes its number of cases only.
+        first = searches[SCANS_ARM][0]
+        numbers = (replace(first, n_synthetic=one.n_synthetic) for one in searches[SCANS_ARM])
+        searches[SCANS_ARM] = tuple(dict.fromkeys(numbers))
+    return searches
+
+
+def list_candidates(search: SearchSection, arm: ArmName) -> tuple[Mixing, ...]:
+    """Return the candidates of an arm: every combination for what is synthetic, shares for what is pasted."""
+    if RECIPES[arm].pastes:
+        return tuple(Mixing(paste_share=share) for share in search.paste_shares)
     return tuple(
         Mixing(share, schedule, None if n == "all" else n)
         for share, schedule, n in product(search.synthetic_shares, search.schedules, search.n_synthetic)
     )
 
 
-def choose_mixing(context: StageContext, experiment: Experiment) -> tuple[Mixing, tuple[Trial, ...]]:
-    """Try the candidates and take the best on val, the first of even ones.
+def count_trials(config: EvaluateSection) -> int:
+    """Return how many trainings the choice takes."""
+    tried = (len(candidates) for candidates in list_searches(config).values() if len(candidates) > 1)
+    return sum(tried) * config.search.n_seeds
+
+
+def choose_mixing(context: StageContext, experiment: Experiment) -> tuple[dict[ArmName, Mixing], tuple[Trial, ...]]:
+    """Try the candidates and take the best on val for each kind of arm, the first of even ones.
 
     Returns
     -------
     tuple
-        The choice, and what was tried.
+        The choice of each deciding arm, and what was tried.
     """
     config, compute = context.config.evaluate, context.config.compute
-    candidates = list_candidates(config.search)
-    if len(candidates) == 1:
-        return candidates[0], (Trial(candidates[0], ()),)
+    searches = list_searches(config)
     section = search_section(config)
     seed, n_seeds = derive_seed(context.seed, "search"), config.search.n_seeds
     tasks = [
         TrainingTask(
             experiment,
-            make_arm_of(context, experiment, SEARCH_ARM, max(config.shares), mixing),
+            make_arm_of(context, experiment, arm, max(config.shares), {arm: mixing}),
             number,
             section,
             compute,
             seed,
-            context.out / "search" / f"{index}-{number}",
+            context.out / "search" / f"{arm}-{index}-{number}",
         )
+        for arm, candidates in searches.items()
+        if len(candidates) > 1
         for index, mixing in enumerate(candidates)
         for number in range(n_seeds)
     ]
-    reached = []
-    for task, dice_val in zip(tasks, iterate_trainings(try_candidate, tasks, compute), strict=True):
+    reached: list[float] = []
+    for task, dice_val in zip(tasks, iterate_trainings(try_out, tasks, compute), strict=True):
         reached.append(dice_val)
         context.tracker.metrics({f"search/{task.folder.name}/dice_val": dice_val}, section.steps)
-    by_candidate = np.reshape(reached, (len(candidates), n_seeds))
-    trials = tuple(Trial(mixing, tuple(row.tolist())) for mixing, row in zip(candidates, by_candidate, strict=True))
-    return max(trials, key=lambda trial: trial.mean).mixing, trials
+    left = iter(reached)
+    trials = tuple(
+        Trial(arm, mixing, tuple(next(left) for _ in range(n_seeds if len(candidates) > 1 else 0)))
+        for arm, candidates in searches.items()
+        for mixing in candidates
+    )
+    return {arm: _best([trial for trial in trials if trial.arm == arm]) for arm in searches}, trials
+
+
+def _best(trials: list[Trial]) -> Mixing:
+    return trials[0].mixing if len(trials) == 1 else max(trials, key=lambda trial: trial.mean).mixing
 
 
 def search_section(config: EvaluateSection) -> EvaluateSection:
@@ -89,31 +114,29 @@ def search_section(config: EvaluateSection) -> EvaluateSection:
     return config.model_copy(update={"steps": steps, "validate_every": min(config.validate_every, steps)})
 
 
-def try_candidate(task: TrainingTask) -> float:
-    """Train a candidate and return its best Dice on val; one with its marker is only read."""
-    folder = task.folder
-    if not (folder / TRIAL_FILE).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        plan = make_plan(task, f"search {folder.name}")
-        best = train_segmenter(plan, task.experiment.scans, folder)
-        write_whole(folder / TRIAL_FILE, {"steps": plan.validation_steps, "dice_val": best.curve.tolist()})
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return float(max(json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["dice_val"]))
-
-
-def describe_search(config: EvaluateSection, chosen: Mixing, trials: tuple[Trial, ...]) -> list[dict[str, Any]]:
+def describe_search(
+    config: EvaluateSection, chosen: dict[ArmName, Mixing], trials: tuple[Trial, ...]
+) -> list[dict[str, Any]]:
     """Return what was tried, as ``gain.json`` has it; ``dice_val`` is null where there was one candidate only."""
     return [
         {
-            "synthetic_share": trial.mixing.synthetic_share,
-            "schedule": trial.mixing.schedule,
-            "n_synthetic": trial.mixing.n_synthetic or "all",
-            "arm": SEARCH_ARM,
+            "arm": trial.arm,
+            **_describe_mixing(trial),
             "share": max(config.shares),
             "steps": search_section(config).steps if trial.dice_val else 0,
             "n_seeds": len(trial.dice_val),
             "dice_val": trial.mean if trial.dice_val else None,
-            "chosen": trial.mixing == chosen,
+            "dice_val_by_seed": list(trial.dice_val),
+            "chosen": trial.mixing == chosen[trial.arm],
         }
         for trial in trials
     ]
+
+
+def _describe_mixing(trial: Trial) -> dict[str, Any]:
+    mixing = trial.mixing
+    if RECIPES[trial.arm].pastes:
+        return {"synthetic_share": None, "schedule": None, "n_synthetic": None, "paste_share": mixing.paste_share}
+    n_synthetic = mixing.n_synthetic or "all"
+    shares = {"synthetic_share": mixing.synthetic_share, "schedule": mixing.schedule, "n_synthetic": n_synthetic}
+    return {**shares, "paste_share": None}

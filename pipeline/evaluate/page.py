@@ -25,7 +25,7 @@ def evaluation_section(folder: Path) -> str:
     """Return the section as HTML; ``folder`` is the stage's.
 
     Of ``gain.json`` it shows, where they are there, beside arms and comparisons: ``cautions``, ``power`` (with a
-    ``sentence``), ``fairness`` and ``filling`` (sentences), ``subgroups``.
+    ``sentence``), ``steps_check`` (so too), ``fairness`` and ``filling`` (sentences), ``subgroups``.
     """
     gain = json.loads((folder / "gain.json").read_text(encoding="utf-8"))
     return "".join(
@@ -33,6 +33,7 @@ def evaluation_section(folder: Path) -> str:
             f"<p>{escape(gain['summary'])}</p>",
             _cautions(gain),
             _power(gain),
+            _steps(gain),
             _arms(gain, PLANNED_METRICS),
             _comparisons(gain),
             *(
@@ -55,6 +56,12 @@ def _cautions(gain: Mapping[str, Any]) -> str:
 def _power(gain: Mapping[str, Any]) -> str:
     sentence = gain.get("power", {}).get("sentence", "")
     return f"<p>What this plan could find: {escape(sentence)}</p>" if sentence else ""
+
+
+def _steps(gain: Mapping[str, Any]) -> str:
+    """Say what twice the steps reached, unless that is among the cautions."""
+    sentence = (gain.get("steps_check") or {}).get("sentence", "")
+    return f"<p>{escape(sentence)}</p>" if sentence and sentence not in gain.get("cautions", ()) else ""
 
 
 def _arms(gain: Mapping[str, Any], metrics: Sequence[str]) -> str:

@@ -7,10 +7,12 @@ other trains on that and tests on patients of its own.
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.cohort import MAP_NAMES, Case, Cohort, open_cohort
+from pipeline.cohort import MAP_NAMES, Case, Cohort, digest_file, open_cohort
 from pipeline.config import ComputeSection
 from pipeline.errors import CaseError, DataError
+from pipeline.export.manifest import MANIFEST_FILE
 from pipeline.export.verify import verify_release
 from pipeline.labels import MODALITIES
 from pipeline.parallel import map_cases
@@ -22,6 +24,39 @@ N_SHOWN = 3
 
 
 @dataclass(frozen=True)
+class ReceivedRelease:
+    """What is recorded of a release.
+
+    Parameters
+    ----------
+    digest : str
+        Its manifest's sha256, which names every file with its own.
+    verdict : str
+        The audit's, with the policy it was reached under, in words.
+    warnings : tuple of str
+        What its verification warned of: an override with its reason, a policy weaker than the shipped one.
+    """
+
+    digest: str
+    verdict: str
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``gain.json`` has it."""
+        return {"manifest_sha256": self.digest, "verdict": self.verdict, "warnings": list(self.warnings)}
+
+    @property
+    def cautions(self) -> list[str]:
+        """What is against trusting a gain from it."""
+        return [
+            f"Synthetic scans are those of a received release; its audit's verdict: {self.verdict}.",
+            "It is not known whether persons behind the release are among these test patients; a gain would then be "
+            "too large.",
+            *(f"Of the release: {warning}." for warning in self.warnings),
+        ]
+
+
+@dataclass(frozen=True)
 class UnpackTask:
     """One case of a release, and the folder of the unpacked one."""
 
@@ -29,7 +64,7 @@ class UnpackTask:
     out: Path
 
 
-def open_received(release: Path, out: Path, compute: ComputeSection) -> Cohort:
+def open_received(release: Path, out: Path, compute: ComputeSection) -> tuple[Cohort, ReceivedRelease]:
     """Verify a release and open its cohort, unpacked below a folder: trainings memory-map what they read.
 
     Parameters
@@ -42,7 +77,8 @@ def open_received(release: Path, out: Path, compute: ComputeSection) -> Cohort:
 
     Returns
     -------
-    Cohort
+    tuple
+        The cohort, and what is recorded of the release.
 
     Raises
     ------
@@ -61,7 +97,8 @@ def open_received(release: Path, out: Path, compute: ComputeSection) -> Cohort:
     folder = out / RECEIVED_FOLDER
     if not folder.is_dir():
         _unpack(release / "bids", folder, compute)
-    return open_cohort(folder)
+    record = ReceivedRelease(digest_file(release / MANIFEST_FILE), result.verdict, tuple(result.warnings))
+    return open_cohort(folder), record
 
 
 def remove_received(out: Path) -> None:

@@ -11,6 +11,7 @@ from pipeline.evaluate.gain import compare_groups, describe_gain
 from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.mixing import choose_mixing, describe_search
 from pipeline.evaluate.received import remove_received
+from pipeline.evaluate.steps_check import check_steps
 from pipeline.evaluate.trainings import make_arms, open_experiment, train_all
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
@@ -24,14 +25,16 @@ def run(context: StageContext) -> dict[str, Any]:
     config = context.config.evaluate
     experiment = open_experiment(context)
     planned = list_planned(config, tuple(experiment.real.scheme.regions))
-    mixing, trials = choose_mixing(context, experiment)
-    arms = make_arms(context, experiment, mixing)
-    results = train_all(context, experiment, arms)
+    chosen, trials = choose_mixing(context, experiment)
+    by_generator = make_arms(context, experiment, chosen)
+    arms = tuple(first for first, *_ in by_generator)
+    results = train_all(context, experiment, by_generator)
+    steps_check = check_steps(context, experiment, arms, results)
     statistics = Statistics(config.n_bootstrap, config.alpha, derive_seed(context.seed, "bootstrap"))
-    findings = Findings(experiment, tuple(first for first, *_ in arms), results, statistics, planned)
+    findings = Findings(experiment, arms, results, statistics, planned)
     subgroups = compare_groups(context, findings)
-    gain = describe_gain(context, findings, subgroups)
-    write_json(context.out / "gain.json", {**gain, "search": describe_search(config, mixing, trials)})
+    gain = describe_gain(context, findings, subgroups, steps_check)
+    write_json(context.out / "gain.json", {**gain, "search": describe_search(config, chosen, trials)})
     write_scores(context, findings)
     context.tracker.table("arms", [_table_row(entry) for entry in gain["arms"]])
     draw_figures(context, findings, subgroups)

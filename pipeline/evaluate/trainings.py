@@ -14,20 +14,30 @@ from pipeline.config import ComputeSection
 from pipeline.config_evaluate import ArmName, EvaluateSection
 from pipeline.errors import DataError
 from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, make_sources, open_own, origin_of
+from pipeline.evaluate.received import ReceivedRelease
 from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
 from pipeline.labels import UInt8Array
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import RECIPES, Arm, Mixing, choose_synthetic_cases, list_arms, make_arm
+from pipeline.segmentation.arms import (
+    RECIPES,
+    UNMIXED,
+    Arm,
+    Mixing,
+    choose_synthetic_cases,
+    deciding_arm,
+    list_arms,
+    make_arm,
+)
 from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
 from pipeline.segmentation.scans import ScanPool, Window
-from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, train_segmenter
+from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, make_sampler, train_segmenter
 
 MAX_PICTURED = 4
-SCORES_FILE, SLICES_FILE = "scores.json", "slices.npy"
+SCORES_FILE, SLICES_FILE, TRIAL_FILE = "scores.json", "slices.npy", "trial.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Experiment:
         Field of view that holds every training scan; the same in each arm.
     pictured : tuple of Case
         Test patients that are shown, from the smallest to the largest tumour.
+    received : ReceivedRelease, optional
+        Whose cohort is the synthetic one.
     """
 
     real: Cohort
@@ -52,6 +64,7 @@ class Experiment:
     scans: ScanPool
     window: Window
     pictured: tuple[Case, ...]
+    received: ReceivedRelease | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,8 @@ class TrainingResult:
         Mean Dice on val at each validation, and mean loss before it.
     scores : tuple of Score
         Of the test patients.
+    pasted_share : float
+        Share of the real slices or patches into which a tumour was in truth pasted.
     folder : Path
         Holds :data:`SCORES_FILE` and :data:`SLICES_FILE`.
     """
@@ -81,6 +96,7 @@ class TrainingResult:
     dice_val: tuple[float, ...]
     losses: tuple[float, ...]
     scores: tuple[Score, ...]
+    pasted_share: float
     folder: Path
 
 
@@ -96,7 +112,7 @@ def open_experiment(context: StageContext) -> Experiment:
         If a share has too few persons for a generator.
     """
     config = context.config.evaluate
-    real, own = open_cohort(context.folder("ingest")), open_own(context)
+    real, (own, received) = open_cohort(context.folder("ingest")), open_own(context)
     check_cohorts(real, own, is_received=config.received_release is not None)
     sources = make_sources(context, real, own)
     scans = ScanPool(real.modalities)
@@ -106,7 +122,7 @@ def open_experiment(context: StageContext) -> Experiment:
         *(c for one in sources.values() for c in one.cohort.cases),
     ]
     window = scans.fit_window(cases, config.dimensions, 2**config.levels)
-    return Experiment(real, sources, scans, window, choose_pictured(real.patients("test")))
+    return Experiment(real, sources, scans, window, choose_pictured(real.patients("test")), received)
 
 
 def choose_real(context: StageContext, real: Cohort, share: float) -> tuple[Case, ...]:
@@ -134,8 +150,17 @@ def choose_synthetic(
     return choose_synthetic_cases(cases, n if n is None or origin == OWN else min(n, len(cases)), context.seed)
 
 
-def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> tuple[tuple[Arm, ...], ...]:
+def make_arms(
+    context: StageContext, experiment: Experiment, chosen: Mapping[ArmName, Mixing]
+) -> tuple[tuple[Arm, ...], ...]:
     """Put the arms together, each at each share; those without real scans once, at share 0.
+
+    Parameters
+    ----------
+    context : StageContext
+    experiment : Experiment
+    chosen : mapping of str to Mixing
+        What the search of each deciding arm chose.
 
     Returns
     -------
@@ -145,7 +170,7 @@ def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> 
     """
     return tuple(
         tuple(
-            make_arm_of(context, experiment, name, share, mixing, number)
+            make_arm_of(context, experiment, name, share, chosen, number)
             for number in range(context.config.evaluate.n_generators if RECIPES[name].synthetic != "none" else 1)
         )
         for name, share in list_arms(context.config.evaluate)
@@ -153,9 +178,16 @@ def make_arms(context: StageContext, experiment: Experiment, mixing: Mixing) -> 
 
 
 def make_arm_of(
-    context: StageContext, experiment: Experiment, name: ArmName, share: float, mixing: Mixing, number: int = 0
+    context: StageContext,
+    experiment: Experiment,
+    name: ArmName,
+    share: float,
+    chosen: Mapping[ArmName, Mixing],
+    number: int = 0,
 ) -> Arm:
     """Put an arm at a share together, with the scans of one of the generators."""
+    decides = deciding_arm(name)
+    mixing = UNMIXED if decides is None else chosen[decides]
     is_synthetic = RECIPES[name].synthetic != "none"
     synthetic = choose_synthetic(context, experiment, share, number, mixing.n_synthetic) if is_synthetic else ()
     real = choose_real(context, experiment.real, share)
@@ -266,6 +298,18 @@ def make_plan(task: TrainingTask, description: str = "") -> SegmenterPlan:
     )
 
 
+def try_out(task: TrainingTask) -> float:
+    """Train and return the best Dice on val: test patients have no say. A training with its marker is only read."""
+    folder = task.folder
+    if not (folder / TRIAL_FILE).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = make_plan(task, f"{folder.parent.name} {folder.name}")
+        best = train_segmenter(plan, task.experiment.scans, folder)
+        write_whole(folder / TRIAL_FILE, {"steps": plan.validation_steps, "dice_val": best.curve.tolist()})
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return float(max(json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))["dice_val"]))
+
+
 def train_and_score(task: TrainingTask) -> TrainingResult:
     """Train one arm with one seed and score it on the test patients; a training with its marker is only read."""
     folder, arm = task.folder, task.arm
@@ -290,7 +334,9 @@ def train_and_score(task: TrainingTask) -> TrainingResult:
         for metric, value in metrics.items()
     )
     steps, dice_val, losses = (tuple(record[key]) for key in ("steps", "dice_val", "losses"))
-    return TrainingResult(arm.name, arm.share, task.number, steps, dice_val, losses, scores, folder)
+    return TrainingResult(
+        arm.name, arm.share, task.number, steps, dice_val, losses, scores, record["pasted_share"], folder
+    )
 
 
 def _train_anew(task: TrainingTask) -> None:
@@ -304,7 +350,9 @@ def _train_anew(task: TrainingTask) -> None:
         slices[case.subject] = predicted[:, :, shown_slice(case)].copy()
     np.save(folder / SLICES_FILE, np.stack([slices[subject] for subject in sorted(slices)]))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
-    write_whole(folder / SCORES_FILE, {**curves, "generator": task.arm.generator, "test": test})
+    pasted_share = make_sampler(plan, experiment.scans).count_pasted(plan.config.batch_size, plan.config.steps)
+    record = {**curves, "generator": task.arm.generator, "pasted_share": pasted_share, "test": test}
+    write_whole(folder / SCORES_FILE, record)
 
 
 def score_case(

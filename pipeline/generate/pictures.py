@@ -1,4 +1,4 @@
-"""Picture of a plan: the share of cases in each stratum, asked for, obtained, seen, and in the real cohort."""
+"""Picture of a plan: the share of cases in each stratum, asked for, obtained, seen, and among the members."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 
 # Columns of the plan's table, titles, and colours (Okabe and Ito 2008: safe for the colour-blind).
 SERIES = {
-    "source": ("real cohort", "#999999"),
+    "source": ("members", "#999999"),
     "asked": ("asked for", "#0072B2"),
     "obtained": ("obtained, in the label maps", "#009E73"),
     "seen": ("seen by a segmenter in the scans", "#E69F00"),

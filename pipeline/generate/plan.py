@@ -217,7 +217,7 @@ def plan_table(
     seen: Sequence[CaseAttributes | None],
     source: Iterable[CaseAttributes],
 ) -> list[dict[str, object]]:
-    """Return a row for each cell: asked for, obtained on the label maps, seen by the judge, the real cohort's own."""
+    """Return a row for each cell: asked for, obtained on the label maps, seen by the judge, the members' own."""
     n_asked = Counter(tuple(case.wanted[name] for name in config.strata) for case in asked)
     n_obtained = Counter(cell_of(tumor, config) for tumor in obtained)
     n_seen = Counter(cell_of(tumor, config) for tumor in seen if tumor is not None)

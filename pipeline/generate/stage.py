@@ -52,7 +52,7 @@ def run(context: StageContext) -> dict[str, Any]:
     }
     write_json(context.out / "realism.json", measured)
     obtained = [tumor for _, tumor in made.kept]
-    source = (CaseAttributes.from_columns(case.attributes) for case in cohort.cases)
+    source = (CaseAttributes.from_columns(case.attributes) for case in members)
     table = plan_table(config, cohort.scheme, made.asked, obtained, seen, source)
     write_tsv(context.out / "plan.tsv", table)
     save_plan(table, context.out / PLAN_PICTURE)

@@ -57,9 +57,19 @@ RECIPES: dict[ArmName, Recipe] = {
 }
 
 
+# Of each thing that is mixed into real scans, the arm whose search decides for all arms with it.
+DECIDING_ARMS: dict[str, ArmName] = {"scans": "real-syn-aug", "label maps": "random-contrast-aug"}
+PASTING_ARM: ArmName = "copypaste-aug"
+
+
+def deciding_arm(name: ArmName) -> ArmName | None:
+    """Return the arm whose search decides what is mixed into an arm; None where nothing is."""
+    return PASTING_ARM if RECIPES[name].pastes else DECIDING_ARMS.get(RECIPES[name].synthetic)
+
+
 @dataclass(frozen=True)
 class Mixing:
-    """How synthetic scans are mixed with real ones; one choice for all arms that do.
+    """What is mixed into real scans; one choice for all arms that mix in the same.
 
     Parameters
     ----------
@@ -70,11 +80,14 @@ class Mixing:
         ones after.
     n_synthetic : int or None
         Number of synthetic cases; None: all.
+    paste_share : float
+        Share of the real slices into which another patient's tumour is to be pasted.
     """
 
-    synthetic_share: float
+    synthetic_share: float = 0.0
     schedule: Schedule = "mixed"
     n_synthetic: int | None = None
+    paste_share: float = 0.0
 
     def share_at(self, progress: float) -> float:
         """Return the synthetic share of a batch, at a point of the training in [0, 1)."""
@@ -83,7 +96,7 @@ class Mixing:
         return 1.0 if progress < self.synthetic_share else 0.0
 
 
-UNMIXED = Mixing(0.0)
+UNMIXED = Mixing()
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,6 @@ class Arm:
     mixing : Mixing
     is_rendered : bool
         Whether of the synthetic cases only the label maps are used, rendered with random contrasts.
-    paste_share : float
-        Share of the real slices into which another patient's tumour is pasted.
     """
 
     name: ArmName
@@ -118,7 +129,6 @@ class Arm:
     generator: int = 0
     mixing: Mixing = UNMIXED
     is_rendered: bool = False
-    paste_share: float = 0.0
 
     @property
     def title(self) -> str:
@@ -194,7 +204,7 @@ def make_arm(
     synthetic_cases : sequence of Case
         As :func:`choose_synthetic_cases` gives them.
     mixing : Mixing
-        Of arms that mix.
+        As the search of its :func:`deciding_arm` chose; not looked at in an arm that mixes nothing in.
     config : EvaluateSection
     generator : int
         Running number of the one that made the synthetic cases.
@@ -230,7 +240,6 @@ def make_arm(
         augmentation=config.augmentation if recipe.augments else AugmentationSection.off(),
         synthetic_cases=synthetic,
         generator=generator,
-        mixing=mixing if synthetic else UNMIXED,
+        mixing=mixing if synthetic or recipe.pastes else UNMIXED,
         is_rendered=recipe.synthetic == "label maps",
-        paste_share=config.paste_share if recipe.pastes else 0.0,
     )

@@ -7,6 +7,7 @@ augmentation is drawn by place too. So a real slice that two arms of a share sho
 is its augmentation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,10 @@ from pipeline.segmentation.random_contrast import render
 from pipeline.segmentation.scans import FieldOfView, OpenScan, Place, ScanPool
 
 TUMOR_SHARE = 0.5
+# Donors tried for a pasting: the first one's tumour may be too large for a patch, or for the brain that is free in it.
+N_DONORS = 8
+# Over which it is counted how often a place was found.
+COUNTED_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Drawn:
 
 
 class ArmSampler:
-    """Draws the batches of an arm: half of the slices with tumour, every case equally often within its kind.
+    """Draws the batches of an arm: half of the slices with tumour, every person equally often within its kind.
 
     Parameters
     ----------
@@ -52,8 +57,10 @@ class ArmSampler:
         self, arm: Arm, scans: ScanPool, view: FieldOfView, scheme: LabelScheme, n_modalities: int, seed: int
     ) -> None:
         self._arm, self._view, self._scheme, self._n_modalities, self._seed = arm, view, scheme, n_modalities, seed
-        self._real = [scans[case] for case in arm.real_cases]
-        self._synthetic = [scans[case] for case in arm.synthetic_cases]
+        self._real = group_by_person([scans[case] for case in arm.real_cases])
+        self._synthetic = group_by_person([scans[case] for case in arm.synthetic_cases])
+        with_tumor = [[scan for scan in own if scan.has_tumor] for own in self._real]
+        self._donors = [own for own in with_tumor if own]
 
     def draw(
         self, batch_size: int, step: int, n_steps: int, device: torch.device | str = "cpu"
@@ -95,10 +102,11 @@ class ArmSampler:
         real = self._choose(self._real, batch_size, numpy_stream(self._seed, "real", step))
         return synthetic, real[n_synthetic:]
 
-    def _choose(self, scans: list[OpenScan], n: int, stream: np.random.Generator) -> list[Drawn]:
+    def _choose(self, persons: list[list[OpenScan]], n: int, stream: np.random.Generator) -> list[Drawn]:
+        """Draw persons, then a scan of each: whoever has many scans does not count more for that."""
         drawn = []
         for _ in range(n):
-            scan = scans[int(stream.integers(len(scans)))]
+            scan = _choose_scan(persons, stream)
             wants_tumor = bool(stream.random() < TUMOR_SHARE)
             drawn.append(Drawn(scan, scan.choose_place(wants_tumor, self._view, stream)))
         return drawn
@@ -106,16 +114,34 @@ class ArmSampler:
     def _paste(
         self, item: Drawn, image: Int16Array, tumor_map: UInt8Array, stream: np.random.Generator
     ) -> tuple[Int16Array, UInt8Array]:
-        """Paste another patient's tumour into some of the real slices, in an arm that does."""
-        if stream.random() >= self._arm.paste_share:
+        """Paste another patient's tumour into some of the real slices, in an arm that does.
+
+        Those given are returned where no tumour of some donors found a place.
+        """
+        if stream.random() >= self._arm.mixing.paste_share:
             return image, tumor_map
         person = item.scan.case.person
-        donors = [scan for scan in self._real if scan.has_tumor and scan.case.person != person]
-        if not donors:
-            return image, tumor_map
-        donor = donors[int(stream.integers(len(donors)))]
-        piece = donor.read(donor.choose_tumor(tumor_map.ndim, MARGIN_VOXELS, stream))
-        return paste_tumor(image, tumor_map, *piece, stream)
+        donors = [own for own in self._donors if own[0].case.person != person]
+        for _ in range(N_DONORS if donors else 0):
+            donor = _choose_scan(donors, stream)
+            place = donor.choose_tumor(tumor_map.ndim, MARGIN_VOXELS, stream)
+            sides = [side.stop - side.start for side in place if isinstance(side, slice)]
+            if any(length > room for length, room in zip(sides, tumor_map.shape, strict=True)):
+                continue
+            pasted, pasted_map = paste_tumor(image, tumor_map, *donor.read(place), stream)
+            if pasted is not image:
+                return pasted, pasted_map
+        return image, tumor_map
+
+    def count_pasted(self, batch_size: int, n_steps: int) -> float:
+        """Return the share of the real slices of the first batches into which a tumour was in truth pasted."""
+        found = []
+        for step in range(min(n_steps, COUNTED_STEPS) if self._arm.mixing.paste_share else 0):
+            pasting = numpy_stream(self._seed, "paste", step)
+            for item in self.choose(batch_size, step, n_steps)[1]:
+                image, tumor_map = item.scan.read(item.place)
+                found.append(self._paste(item, image, tumor_map, pasting)[0] is not image)
+        return float(np.mean(found)) if found else 0.0
 
     def _read_rendered(self, drawn: list[Drawn], step: int) -> tuple[Tensor, Tensor]:
         """Render the label maps of synthetic cases with random contrasts."""
@@ -124,6 +150,19 @@ class ArmSampler:
         n_classes = self._scheme.n_condition_classes
         scan = render(torch.from_numpy(conditions), n_classes, self._n_modalities, stream)
         return scan, torch.from_numpy(self._scheme.split(conditions)[1][:, None]).float()
+
+
+def group_by_person(scans: Sequence[OpenScan]) -> list[list[OpenScan]]:
+    """Return the scans of each person, persons in the order of their first scans."""
+    persons: dict[str, list[OpenScan]] = {}
+    for scan in scans:
+        persons.setdefault(scan.case.person, []).append(scan)
+    return list(persons.values())
+
+
+def _choose_scan(persons: list[list[OpenScan]], stream: np.random.Generator) -> OpenScan:
+    own = persons[int(stream.integers(len(persons)))]
+    return own[int(stream.integers(len(own)))]
 
 
 def _to_batch(images: tuple[Int16Array, ...], tumor_maps: tuple[UInt8Array, ...]) -> tuple[Tensor, Tensor]:
