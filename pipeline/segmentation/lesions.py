@@ -9,8 +9,8 @@ As the challenge's code for gliomas: three dilations with 18 neighbours at 1 mm;
 parts counted whatever their size; nothing to score and nothing false: the best score. It differs in three ways. The
 number of dilations follows the spacing: as many voxels as come nearest to 3 mm, the fewer of two numbers that are as
 near, so that the reach is 3 mm at 1 mm, 2 mm at 2 mm, 3 mm at 3 mm, 4 mm at 4 mm. The worst distance is the image's
-diagonal; the challenge's is 374 mm, about that of its 240 x 240 x 155 voxels. Distances are this project's HD95, between
-surface voxels; the challenge weighs surface elements by their area.
+diagonal; the challenge's is 374 mm, about that of its 240 x 240 x 155 voxels. Distances are this project's HD95,
+between surface voxels; the challenge weighs surface elements by their area.
 
 References
 ----------
