@@ -31,7 +31,7 @@ from pipeline.ingest.manifest import load_manifest
 from pipeline.layout import FOLDERS, read_done
 from pipeline.runner import run_stages
 from pipeline.seeds import derive_seed, numpy_stream
-from pipeline.segmentation.catalogue import METRIC_TITLES, METRICS_BY_NAME, PLANNED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES, METRICS_BY_NAME
 
 STAGES_OF_FOLD = ("ingest", "train", "generate", "evaluate")
 N_VAL = 2
@@ -93,7 +93,7 @@ def list_arms(table: ScoreTable, statistics: Statistics) -> list[dict[str, Any]]
         for arm in table.arms
         for share in table.shares(arm)
         for region in table.regions
-        for metric in PLANNED_METRICS
+        for metric in COMPARED_METRICS
         for summary in [_summarise(table, arm, share, region, metric, statistics)]
     ]
 

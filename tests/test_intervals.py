@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from pipeline.evaluate.intervals import Statistics, bootstrap_interval, mean_interval, summarise, t_interval
-from pipeline.evaluate.simulation import Spread, estimate_spread, measure_coverage, simulate_differences
+from pipeline.evaluate.simulation import (
+    Spread,
+    estimate_spread,
+    measure_coverage,
+    simulate_differences,
+    simulate_jumps,
+    widen_seed_spread,
+)
 
 STATISTICS = Statistics(n_bootstrap=500, alpha=0.05, seed=1)
 
@@ -95,3 +102,22 @@ def test_the_spread_of_a_table_by_hand():
     # Patient means 1 and 3, seed means 1.5 and 2.5, no rest: variances 2 and .5.
     spread = estimate_spread(np.array([[0.5, 1.5], [2.5, 3.5]]))
     assert (spread.patient, spread.seed, spread.residual) == pytest.approx((2**0.5, 0.5**0.5, 0.0))
+
+
+def test_the_bound_of_the_spread_of_trainings_is_that_of_so_few():
+    # Seed means 1.5 and 2.5, no rest: variance .5; one degree of freedom, chi-square .05 at .00393.
+    spread = widen_seed_spread(np.array([[0.5, 1.5], [2.5, 3.5]]), 0.05)
+    assert spread.seed == pytest.approx((0.5 / 0.0039321) ** 0.5, rel=1e-3)
+    assert (spread.patient, spread.residual) == pytest.approx((2**0.5, 0.0))
+
+
+def test_the_bound_of_the_spread_holds_the_truth_as_often_as_it_says(noise):
+    tables = simulate_differences(20, 3, Spread(0.05, 0.03, 0.06), 300, noise)
+    # Of 300 with a probability of .95, 275 or more with more than 99%.
+    assert np.mean([widen_seed_spread(table, 0.05).seed >= 0.03 for table in tables]) >= 0.91
+
+
+def test_no_interval_of_few_patients_holds_a_mean_that_rare_jumps_make(noise):
+    # 300 mm in 2% of patients: in two of three studies of 20 there is none.
+    tables = simulate_jumps(20, 3, Spread(2.0, 0.5, 2.0), (0.02, 300.0), 100, noise)
+    assert measure_coverage(tables, Statistics(100, 0.05, 2), truth=6.0) < 0.6
