@@ -131,17 +131,20 @@ class MeanVariances:
     def half_widths(self, alpha: float | FloatArray) -> FloatArray:
         """Return half the width of each interval by Cochran and Cox: (tables,).
 
-        The quantile is that of each sample's own degrees of freedom, weighted by its part of the variance.
+        The quantile is that of each sample's own degrees of freedom, weighted by its part of the variance. With two
+        trainings that is too narrow, so that no width is below that of either sample alone.
 
         Parameters
         ----------
         alpha : float or ndarray, (tables,), float64
         """
-        weighted = np.zeros(self.parts.shape[1])
+        weighted, alone = np.zeros(self.parts.shape[1]), np.zeros(self.parts.shape[1])
         for part, n_free in zip(self.parts, self.n_free, strict=True):
-            weighted = weighted + part * stats.t.ppf(1 - np.asarray(alpha) / 2, n_free)
+            quantile = stats.t.ppf(1 - np.asarray(alpha) / 2, n_free)
+            weighted, alone = weighted + part * quantile, np.maximum(alone, quantile * np.sqrt(part))
         errors = self.standard_errors
-        widths: FloatArray = np.divide(weighted, errors, out=np.zeros_like(errors), where=errors > 0)
+        both = np.divide(weighted, errors, out=np.zeros_like(errors), where=errors > 0)
+        widths: FloatArray = np.maximum(both, alone)
         return widths
 
     def strict_half_widths(self, alpha: float) -> FloatArray:
