@@ -2,8 +2,7 @@
 
 A gain is found as :mod:`pipeline.evaluate.comparison` finds it, in the right direction: the primary comparison alone at
 the level, a secondary one as if it were the only one that differs among its family. The bootstrap, which may widen an
-interval further, is left out: in normal data it does so for the primary comparison in few studies, and for secondary
-ones in none.
+interval further, is left out: in normal data it reaches further on that side in at most 4 of 100 studies.
 """
 
 from dataclasses import dataclass
