@@ -31,6 +31,9 @@ PartialShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 MAX_WHOLE_VOXELS = 2**24
 # Compared beside what the config's baseline is compared with: synthetic scans without ordinary augmentation.
 PLAIN_PAIR: PlannedPair = ("real-syn", "real")
+# The arm that the verdict is about, where it is trained, and what a generator must beat.
+MAIN_ARM: ArmName = "real-syn-aug"
+RIVALS: tuple[ArmName, ...] = ("copypaste-aug", "random-contrast-aug")
 
 
 def refuse_repeats(section: Section, *keys: str) -> None:
@@ -163,7 +166,12 @@ class EvaluateSection(SegmenterSection):
     comparisons: tuple[PlannedPair, ...] = Field(
         (),
         description="Planned comparisons, pairs of an arm and what it is compared with, at each share. If not given: "
-        "each other arm with `baseline`, and `real-syn` with `real`.",
+        "each other arm with `baseline`, `real-syn` with `real`, and `real-syn-aug` with each cheap rival.",
+    )
+    planned_metrics: tuple[Literal["dice", "hd95"], ...] = Field(
+        ("dice",),
+        description="Metrics by which a difference may be called significant: each more makes the correction harder. "
+        "Others are reported with intervals.",
     )
     search: SearchSection = SearchSection()
     pretraining_share: PartialShare = Field(
@@ -193,15 +201,15 @@ class EvaluateSection(SegmenterSection):
         if self.comparisons:
             return self.comparisons
         pairs: list[PlannedPair] = [(arm, self.baseline) for arm in self.arms if arm != self.baseline]
-        if set(PLAIN_PAIR) <= set(self.arms) and PLAIN_PAIR not in pairs:
-            pairs.append(PLAIN_PAIR)
-        return tuple(pairs)
+        further: list[PlannedPair] = [PLAIN_PAIR, *((MAIN_ARM, rival) for rival in RIVALS)]
+        pairs += [pair for pair in further if set(pair) <= set(self.arms) and pair[::-1] not in pairs]
+        return tuple(dict.fromkeys(pairs))
 
     @model_validator(mode="after")
     def _plan_holds(self) -> Self:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline: expected one of the arms {', '.join(self.arms)}")
-        refuse_repeats(self, "arms", "shares", "comparisons")
+        refuse_repeats(self, "arms", "shares", "comparisons", "planned_metrics")
         if self.search.n_candidates > 1 and not set(MIXED_ARMS) & set(self.arms):
             raise ValueError(
                 f"search: expected one candidate, as no arm mixes synthetic scans in ({', '.join(MIXED_ARMS)}), got "
@@ -213,6 +221,8 @@ class EvaluateSection(SegmenterSection):
             raise ValueError(f"n_generators: expected at most n_seeds, {self.n_seeds}, got {self.n_generators}")
         if self.received_release is not None and self.n_generators > 1:
             raise ValueError(f"n_generators: expected 1 with received_release, one cohort, got {self.n_generators}")
+        if "dice" not in self.planned_metrics:
+            raise ValueError("planned_metrics: expected dice among them, by which the primary comparison is made")
         for arm, baseline in self.comparisons:
             if arm == baseline or not {arm, baseline} <= set(self.arms):
                 raise ValueError(

@@ -15,7 +15,7 @@ from pipeline.config_evaluate import EvaluateSection, SegmenterSection
 from pipeline.evaluate.cohorts import list_origins
 from pipeline.evaluate.findings import list_planned
 from pipeline.evaluate.mixing import count_trials, list_searches, search_section
-from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
+from pipeline.evaluate.power import ASSUMED_SPREAD, Study, describe_power
 from pipeline.evaluate.steps_check import doubled_section
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import discover_nifti
@@ -121,13 +121,14 @@ def describe_trainings(config: EvaluateSection) -> str:
 
 
 def describe_detectable(config: RunConfig, n_cases: int, scheme: LabelScheme) -> str:
-    """Say which difference in Dice the evaluation could find, were each case a patient."""
+    """Say which gain in Dice the evaluation could find, were each case a patient."""
     evaluate = config.evaluate
-    n_comparisons = len(list_planned(evaluate, tuple(scheme.regions)))
-    if not n_comparisons:
+    planned = list_planned(evaluate, tuple(scheme.regions))
+    if not planned:
         return "nothing to compare"
-    study = Study(round(n_cases * config.ingest.split.test), evaluate.n_seeds, n_comparisons, evaluate.alpha)
-    return f"in Dice, {describe_power(study, ASSUMED_SPREADS['dice']).rstrip('.')}"
+    n_secondary = sum(plan.role == "secondary" for plan in planned)
+    study = Study(round(n_cases * config.ingest.split.test), evaluate.n_seeds, n_secondary, evaluate.alpha)
+    return f"in Dice, {describe_power(study, ASSUMED_SPREAD).rstrip('.')}"
 
 
 def _estimate_seconds(

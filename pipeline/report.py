@@ -79,7 +79,7 @@ convention: the patient's right is on the left.</p>
 
 
 def _headline(run_dir: Path, current: Collection[str]) -> str:
-    """Return the verdict in one sentence, and in smaller type how far to trust it and what was released."""
+    """Return verdict and gain in one sentence, cheap rivals in a second; in smaller type how far to trust them."""
     audit, gain, manifest = (
         _read_json(run_dir / FOLDERS[stage] / name) if stage in current else {}
         for stage, name in (("audit", "audit.json"), ("evaluate", "gain.json"), ("export", "manifest.json"))
@@ -89,6 +89,8 @@ def _headline(run_dir: Path, current: Collection[str]) -> str:
     summary = str(gain.get("summary", "")).rstrip(".")
     # A sentence of its own elsewhere; here it goes on after a semicolon.
     helps = f"; {escape(summary[0].lower() + summary[1:])}" if summary else ""
+    rivals = str(gain.get("rivals", "")).rstrip(".")
+    helps += f". {escape(rivals)}" if rivals else ""
     notes = [*map(str, gain.get("cautions", ())), _released(audit, manifest)]
     return f'<p class="verdict {escape(verdict)}">{found}{helps}.</p><p class="note">{escape(" ".join(notes))}</p>'
 

@@ -201,6 +201,8 @@ def test_a_grid_that_the_generator_cannot_halve_is_refused(tmp_path):
         ("evaluate: {comparisons: [[syn-ft, real-aug]]}", "comparisons: expected pairs of two different arms among"),
         ("evaluate: {comparisons: [[syn, syn]]}", "got syn and syn"),
         ("evaluate: {comparisons: [[syn, real], [syn, real]]}", "comparisons: expected each once"),
+        ("evaluate: {planned_metrics: [dice, dice]}", "planned_metrics: expected each once"),
+        ("evaluate: {planned_metrics: [hd95]}", "planned_metrics: expected dice among them"),
         ("evaluate: {patch_voxels: [32, 32, 32]}", "patch_voxels: expected 2 numbers, one for each axis, got 3"),
         ("evaluate: {patch_voxels: [32, 36]}", "expected multiples of 2^levels = 8, at least 16, got (32, 36)"),
         ("generate: {judge: {dimensions: 3}}", "judge: expected dimensions 2"),
@@ -215,6 +217,11 @@ def test_by_default_arms_are_compared_with_the_baseline_and_the_plain_pair_with_
     others = ("real", "real-syn", "real-syn-aug", "syn")
     assert section.planned == (*((arm, "real-aug") for arm in others), ("real-syn", "real"))
     assert parse_config({"evaluate": {"baseline": "real"}}, "x").evaluate.planned.count(("real-syn", "real")) == 1
+    rivals = ["real-aug", "real-syn-aug", "copypaste-aug", "random-contrast-aug"]
+    planned = parse_config({"evaluate": {"arms": rivals}}, "x").evaluate.planned
+    assert planned[-2:] == (("real-syn-aug", "copypaste-aug"), ("real-syn-aug", "random-contrast-aug"))
+    against_main = {"arms": rivals, "baseline": "real-syn-aug"}
+    assert len(parse_config({"evaluate": against_main}, "x").evaluate.planned) == 3
     given = {"arms": ["real-aug", "syn-ft"], "comparisons": [["syn-ft", "real-aug"]]}
     assert parse_config({"evaluate": given}, "x").evaluate.planned == (("syn-ft", "real-aug"),)
 

@@ -49,11 +49,14 @@ def test_without_candidates_there_is_no_search():
 
 
 def test_the_smallest_gain_that_could_be_found_is_said_before_anything_is_trained():
-    # 100 cases, a quarter for test; 1 pair, 3 regions, 2 metrics.
+    # 100 cases, a quarter for test; 1 pair, 3 regions by Dice: the primary comparison and 2 others.
     arms = ["real-aug", "real-syn-aug"]
     said = describe_detectable(tiny_evaluation(arms=arms, n_seeds=3), 100, LabelScheme())
-    assert said.startswith("in Dice, 25 test patients, 3 seeds and 6 planned comparisons find a mean difference of ")
-    assert "or more with a probability of 80% (assumed standard deviations" in said
+    assert said.startswith(
+        "in Dice, 25 test patients and 3 seeds find, with a probability of 80%, a mean gain for the "
+    )
+    assert ", and for one of 2 secondary comparisons of " in said
+    assert "or more (assumed standard deviations" in said
     alone = describe_detectable(tiny_evaluation(arms=arms), 100, LabelScheme())
-    assert "25 test patients, 1 seed and 6 planned comparisons find no difference" in alone
+    assert "1 seed find, with a probability of 80%, a mean gain for the primary comparison of no size" in alone
     assert describe_detectable(tiny_evaluation(arms=["real-aug"]), 100, LabelScheme()) == "nothing to compare"

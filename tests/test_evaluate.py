@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -49,7 +50,7 @@ def check_outputs(folder, config, recorder):
     # 4 arms beside the baseline, and real-syn with real: 5 pairs, 3 regions, 2 metrics
     assert len(gain["comparisons"]) == 30
     assert [one["dice_val"] for one in gain["search"]] == [None]
-    expected = {"arm", "baseline", "share", "region", "metric", "delta", "ci", "p_holm", "sentence"}
+    expected = {"arm", "baseline", "share", "region", "metric", "role", "delta", "ci", "p_holm", "sentence"}
     assert expected <= gain["comparisons"][0].keys()
     with (folder / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -77,7 +78,13 @@ def check_words(gain):
     assert "has not been learnt in" in cautions
     assert "Unreliable: 3 test patients" in cautions
     assert "One training per arm" in cautions
-    assert gain["power"]["sentence"].startswith("3 test patients, 1 seed and 30 planned comparisons find no difference")
+    assert gain["power"]["sentence"].startswith(
+        "3 test patients and 1 seed find, with a probability of 80%, a mean gain "
+    )
+    assert gain["power"]["sentence"].count("of no size, however large") == 2
+    assert gain["rivals"] == "real-syn-aug was not compared with any cheap rival (copypaste-aug, random-contrast-aug)."
+    roles = Counter((c["role"], c["metric"]) for c in gain["comparisons"])
+    assert roles == {("primary", "dice"): 1, ("secondary", "dice"): 14, ("reported", "hd95"): 15}
     assert not gain["power"]["is_measured"]
     # One source and fewer than five patients of each size.
     assert gain["subgroups"] == [] or all(row["ci"] is None for row in gain["subgroups"])
@@ -146,6 +153,17 @@ def test_planned_pairs_are_compared_at_every_share_and_no_others(all_arms):
     assert all(f"against {c['baseline']} {words[c['share']]}" in c["sentence"] for c in gain["comparisons"])
 
 
+def test_cheap_rivals_that_were_trained_are_told_of_though_not_planned(all_arms):
+    gain = json.loads((all_arms.folder / "gain.json").read_text())
+    assert gain["rivals"].startswith(
+        "Beside cheap rivals, real-syn-aug changes whole tumour Dice with all real scans by "
+    )
+    for rival in ("copypaste-aug", "random-contrast-aug"):
+        assert f"against {rival}, which is not significant: " in gain["rivals"]
+    assert gain["rivals"].count("95% CI") == 2
+    assert not {"copypaste-aug", "random-contrast-aug"} & {c["baseline"] for c in gain["comparisons"]}
+
+
 def test_two_shares_are_drawn_as_learning_curves(all_arms):
     names = {path.stem for path in (all_arms.folder / "figures").glob("learning-*.png")}
     assert names == {f"learning-{region}-{metric}" for region in ("WT", "TC", "ET") for metric in ("dice", "hd95")}
@@ -166,7 +184,7 @@ def test_groups_are_compared_with_what_the_plan_filled(monkeypatch, tmp_path, re
         for seed in (0, 1)
         for arm, value in (("real-aug", 0.5), ("real-syn-aug", 0.6 + 0.01 * seed))
     ]
-    planned = (Planned("real-syn-aug", "real-aug", 1.0, "WT", "dice"),)
+    planned = (Planned("real-syn-aug", "real-aug", 1.0, "WT", "dice", "primary"),)
     findings = Findings(experiment, (), (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
     groups = {case.subject: {"volume": "small" if number else "large"} for number, case in enumerate(patients)}
     monkeypatch.setattr(gain, "group_patients", lambda *_: groups)
@@ -181,7 +199,8 @@ def test_groups_are_compared_with_what_the_plan_filled(monkeypatch, tmp_path, re
     assert found[0].left_out == (("volume", "large", 1),)
     power = gain.measure_power(context, findings)
     assert power["is_measured"]
-    assert "measured standard deviations" in power["sentence"] or "find no difference" in power["sentence"]
+    assert "measured standard deviations" in power["sentence"] or "of no size" in power["sentence"]
+    assert power["sd_between_trainings_upper"] >= power["sd"]["between_trainings"]
 
 
 def test_the_search_tries_each_candidate_on_val_and_each_kind_of_arm_takes_its_best(all_arms):

@@ -1,8 +1,22 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluate.intervals import Statistics, bootstrap_interval, mean_interval, summarise, t_interval
-from pipeline.evaluate.simulation import Spread, estimate_spread, measure_coverage, simulate_differences
+from pipeline.evaluate.intervals import (
+    MeanVariances,
+    Statistics,
+    bootstrap_interval,
+    mean_interval,
+    summarise,
+    t_interval,
+)
+from pipeline.evaluate.simulation import (
+    Spread,
+    estimate_spread,
+    measure_coverage,
+    simulate_differences,
+    simulate_jumps,
+    widen_seed_spread,
+)
 
 STATISTICS = Statistics(n_bootstrap=500, alpha=0.05, seed=1)
 
@@ -44,13 +58,27 @@ def test_the_t_interval_of_one_training_is_that_of_its_patients():
 
 
 def test_the_t_interval_counts_patients_and_trainings_as_two_samples():
-    table = np.array([[0.0, 0.2], [0.1, 0.3], [0.2, 0.4]])
-    # Patients .1, .2, .3: variance of their mean .01 / 3. Trainings .1 and .3: .02 / 2. The quantiles with 2 and 1
+    table = np.array([[0.0, 0.1], [0.2, 0.3], [0.4, 0.5]])
+    # Patients .05, .25, .45: variance of their mean .04 / 3. Trainings .2 and .3: .005 / 2. The quantiles with 2 and 1
     # degrees of freedom, 4.3027 and 12.7062, are weighted by these parts; the variance is their sum.
-    patients, trainings = 0.01 / 3, 0.02 / 2
+    patients, trainings = 0.04 / 3, 0.005 / 2
     quantile = (patients * 4.3027 + trainings * 12.7062) / (patients + trainings)
     half = quantile * (patients + trainings) ** 0.5
-    assert t_interval(table, 0.05) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-4)
+    assert t_interval(table, 0.05) == pytest.approx((0.25 - half, 0.25 + half), rel=1e-4)
+
+
+def test_the_t_interval_is_no_narrower_than_that_of_either_sample_alone():
+    # Trainings .1 and .3: .1 times t with one degree of freedom; weighted with patients' it would be 1.22.
+    low, high = t_interval(np.array([[0.0, 0.2], [0.1, 0.3], [0.2, 0.4]]), 0.05)
+    assert (low, high) == pytest.approx((0.2 - 1.27062, 0.2 + 1.27062), rel=1e-4)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3])
+def test_the_t_interval_of_identical_arms_holds_0_with_few_trainings_too(n_seeds, noise):
+    tables = simulate_differences(100, n_seeds, Spread(0.0, 0.02, 0.06), 20000, noise)
+    outside = np.abs(tables.mean(axis=(1, 2))) > MeanVariances.of(tables).half_widths(0.05)
+    # Standard error .0015; weighted quantiles alone leave 0 out in 6% with two trainings.
+    assert outside.mean() < 0.055
 
 
 def test_one_patient_has_no_interval():
@@ -95,3 +123,22 @@ def test_the_spread_of_a_table_by_hand():
     # Patient means 1 and 3, seed means 1.5 and 2.5, no rest: variances 2 and .5.
     spread = estimate_spread(np.array([[0.5, 1.5], [2.5, 3.5]]))
     assert (spread.patient, spread.seed, spread.residual) == pytest.approx((2**0.5, 0.5**0.5, 0.0))
+
+
+def test_the_bound_of_the_spread_of_trainings_is_that_of_so_few():
+    # Seed means 1.5 and 2.5, no rest: variance .5; one degree of freedom, chi-square .05 at .00393.
+    spread = widen_seed_spread(np.array([[0.5, 1.5], [2.5, 3.5]]), 0.05)
+    assert spread.seed == pytest.approx((0.5 / 0.0039321) ** 0.5, rel=1e-3)
+    assert (spread.patient, spread.residual) == pytest.approx((2**0.5, 0.0))
+
+
+def test_the_bound_of_the_spread_holds_the_truth_as_often_as_it_says(noise):
+    tables = simulate_differences(20, 3, Spread(0.05, 0.03, 0.06), 300, noise)
+    # Of 300 with a probability of .95, 275 or more with more than 99%.
+    assert np.mean([widen_seed_spread(table, 0.05).seed >= 0.03 for table in tables]) >= 0.91
+
+
+def test_no_interval_of_few_patients_holds_a_mean_that_rare_jumps_make(noise):
+    # 300 mm in 2% of patients: in two of three studies of 20 there is none.
+    tables = simulate_jumps(20, 3, Spread(2.0, 0.5, 2.0), (0.02, 300.0), 100, noise)
+    assert measure_coverage(tables, Statistics(100, 0.05, 2), truth=6.0) < 0.6

@@ -5,7 +5,13 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme
-from pipeline.segmentation.catalogue import ALL_METRICS, METRICS_BY_NAME, PLANNED_METRICS, PRESENT_METRIC
+from pipeline.segmentation.catalogue import (
+    ALL_METRICS,
+    COMPARED_METRICS,
+    METRICS_BY_NAME,
+    MISSED_METRIC,
+    PRESENT_METRIC,
+)
 from pipeline.segmentation.metrics import dice, score_patient, share_covered
 from pipeline.segmentation.surface import default_tolerance_mm, diagonal_mm, hd95_mm
 from pipeline.segmentation.surface_dice import surface_dice
@@ -136,6 +142,7 @@ def test_a_patient_is_scored_region_by_region():
         "dice": 1.0,
         "hd95": 0.0,
         PRESENT_METRIC: 1.0,
+        MISSED_METRIC: 0.0,
         "surface_dice": 1.0,
         "sensitivity": 1.0,
         "precision": 1.0,
@@ -145,6 +152,8 @@ def test_a_patient_is_scored_region_by_region():
         "volume_error_ml": 0.0,
         "volume_error_relative": 0.0,
     }
+    nothing = score_patient(np.zeros_like(truth), truth, LabelScheme(), (1.0, 1.0, 1.0))
+    assert nothing["WT"][MISSED_METRIC] == 1.0
     # One voxel each, two apart.
     assert (scores["TC"]["dice"], scores["TC"]["hd95"], scores["TC"]["sensitivity"]) == (0.0, 2.0, 0.0)
     assert (scores["ET"]["dice"], scores["ET"]["hd95"]) == (1.0, 0.0)
@@ -152,7 +161,7 @@ def test_a_patient_is_scored_region_by_region():
 
 def test_what_needs_the_region_is_not_measured_without_it():
     scores = score_patient(*[np.zeros((4, 4, 4), np.uint8)] * 2, LabelScheme(), (1.0,) * 3)
-    assert scores["ET"].keys().isdisjoint({PRESENT_METRIC, "volume_error_relative"})
+    assert scores["ET"].keys().isdisjoint({PRESENT_METRIC, MISSED_METRIC, "volume_error_relative"})
 
 
 def test_volume_errors_are_absolute():
@@ -189,8 +198,8 @@ def test_calibration_is_measured_in_the_brain_only():
     assert "brier" not in score_patient(truth, truth, LabelScheme(), (1.0,) * 3, probabilities, ~(brain | True))["WT"]
 
 
-def test_every_metric_is_told_about_and_planned_ones_are_among_them():
-    assert set(PLANNED_METRICS) <= set(ALL_METRICS)
+def test_every_metric_is_told_about_and_compared_ones_are_among_them():
+    assert set(COMPARED_METRICS) <= set(ALL_METRICS)
     truth = np.ones((4, 4, 4), np.uint8)
     probabilities = np.full((4, 4, 4, 4), 0.25, np.float32)
     assert set(score_patient(truth, truth, LabelScheme(), (1.0,) * 3, probabilities)["WT"]) == set(ALL_METRICS)

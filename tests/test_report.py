@@ -29,6 +29,13 @@ def test_the_headline_is_one_sentence_with_cautions_in_smaller_type(tmp_path: Pa
     ) in page
 
 
+def test_cheap_rivals_stand_in_the_headline(tmp_path: Path) -> None:
+    (tmp_path / "evaluation").mkdir()
+    gain = {"summary": "It gains.", "rivals": "Beside cheap rivals, it ties.", "cautions": []}
+    (tmp_path / "evaluation" / "gain.json").write_text(json.dumps(gain))
+    assert "; it gains. Beside cheap rivals, it ties.</p>" in write_report(tmp_path).read_text()
+
+
 def test_report_names_an_override_with_its_reason(finished_run: Path) -> None:
     page = write_report(finished_run).read_text()
     assert "Released by override" in page

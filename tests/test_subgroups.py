@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pipeline.cohort import Case
@@ -10,6 +9,8 @@ from pipeline.evaluate.grouping import Filling, group_patients, list_groups, rea
 from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.scores import Score, ScoreTable
 from pipeline.evaluate.subgroups import (
+    Subgroup,
+    SubgroupFindings,
     compare_subgroups,
     describe_fairness,
     describe_filling,
@@ -34,11 +35,11 @@ def case_of(number, volume_ml=10.0, hemisphere="left", source="here", **others):
     return Case(f"p{number}", Path(), source, "test", attributes)
 
 
-def table_of(gains, metric="dice"):
-    """Scores of 2 trainings; gains by patient."""
+def table_of(gains, metric="dice", n_seeds=2):
+    """Scores of trainings; gains by patient."""
     scores = []
     for number, gain in enumerate(gains):
-        for seed in range(2):
+        for seed in range(n_seeds):
             key = (seed, f"p{number}", "WT", metric)
             # What changes a little from patient to patient, so that intervals have a width.
             scores += [Score("real", *key, 0.5), Score("real-syn", *key, 0.5 + gain + 0.001 * (number % 3))]
@@ -125,12 +126,40 @@ def test_more_distance_is_worse():
     assert "hemisphere left in whole tumour HD95 (mm)" in describe_fairness([findings], 0.05)
 
 
-def test_where_nobody_is_made_worse_the_widest_interval_is_told():
-    gains = [0.1] * 6 + list(np.resize([0.2, -0.2], 6))
-    findings = compare_subgroups(table_of(gains), PLANNED, sides(6, 6), STATISTICS)
+def test_where_nobody_is_made_worse_the_largest_loss_that_may_be_hidden_is_told():
+    # The wide interval of the left gains; the narrower one of the right reaches further into a loss.
+    findings = SubgroupFindings(
+        PLANNED,
+        (
+            Subgroup("hemisphere", "left", 6, 0.15, (-0.02, 0.32), 3, None),
+            Subgroup("hemisphere", "right", 6, -0.11, (-0.25, 0.03), 3, None),
+        ),
+        (),
+    )
+    distance = SubgroupFindings(
+        Planned("real-syn", "real", 1.0, "WT", "hd95"),
+        (Subgroup("hemisphere", "left", 6, 1.0, (-1.0, 3.0), 3, None),),
+        (),
+    )
+    sentence = describe_fairness([findings, distance], 0.05)
+    assert sentence == (
+        "No subgroup was shown to be made worse. The largest loss that intervals could hide is 0.250 in whole tumour "
+        "Dice (hemisphere right, real-syn, 6 patients) and 3.000 in whole tumour HD95 (mm) (hemisphere left, real-syn, "
+        "6 patients)."
+    )
+
+
+def test_one_training_of_each_arm_calls_nobody_made_worse_or_helped():
+    filling = {("hemisphere", "left"): Filling(0.1, 0.5, 0.4)}
+    table = table_of([0.1] * 6 + [-0.1] * 6, n_seeds=1)
+    findings = compare_subgroups(table, PLANNED, sides(6, 6), STATISTICS, filling)
+    assert findings.groups[1].ci[1] < 0
+    assert not any(row["worse"] for row in subgroups_json(findings))
     sentence = describe_fairness([findings], 0.05)
-    assert sentence.startswith("No subgroup was shown to be made worse. The widest interval, hemisphere right")
-    assert f"could hide a loss of {-findings.groups[1].ci[0]:.3f}" in sentence
+    assert sentence.startswith("No subgroup is called made worse: 2 trainings of each arm or more are needed")
+    told = describe_filling(findings, 0.05)
+    assert "not shown to be helped, +0.101" in told
+    assert "Nothing is called helped or made worse: 2 trainings" in told
 
 
 def test_without_a_group_that_is_large_enough_nothing_is_claimed():

@@ -1,10 +1,7 @@
 """Planned comparisons of arms: paired differences by patient, their intervals and tests, and what they say in words.
 
-References
-----------
-Wilcoxon 1945, doi:10.2307/3001968. Holm 1979, "A simple sequentially rejective multiple test procedure",
-https://www.jstor.org/stable/4615733. Kerby 2014, "The simple difference formula", doi:10.2466/11.IT.3.1 (matched-pairs
-rank-biserial correlation).
+Two families, named before the run: the primary comparison, alone at the level, and the secondary ones, corrected among
+themselves. What is neither has an interval and claims nothing.
 """
 
 import math
@@ -12,33 +9,48 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import FloatArray, ScoreTable
+from pipeline.evaluate.significance import MIN_SEEDS, Role, combined_p, holm, rank_biserial
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, METRICS_BY_NAME, PLANNED_METRICS
+from pipeline.segmentation.catalogue import (
+    COMPARED_METRICS,
+    DISTANCE_METRIC,
+    IS_BETTER_HIGHER,
+    METRIC_TITLES,
+    METRICS_BY_NAME,
+    MISSED_METRIC,
+)
 
 MIN_PATIENTS_RELIABLE = 20
-# One training of each arm cannot tell an arm from the luck of a training.
-MIN_SEEDS = 2
 COMPARISON_DEFINITIONS = {
     "delta": "arm minus baseline, paired by patient; a patient's value is the mean over seeds",
     "ci": (
-        "bootstrap over patients and seeds (BCa; percentiles where degenerate), widened on each side to Cochran and "
-        "Cox's t interval with patients and seeds as two samples; with one seed over patients only: it then says "
-        "nothing of other trainings"
+        "of this comparison alone, not corrected for their number: bootstrap over patients and seeds (BCa; percentiles "
+        "where degenerate), widened on each side to Cochran and Cox's t interval with patients and seeds as two "
+        "samples; with one seed over patients only: it then says nothing of other trainings"
     ),
-    "p_holm": (
-        "Wilcoxon signed-rank over patients, two-sided, Holm over all planned comparisons; null if all differences "
-        "are 0"
+    "role": (
+        "primary: the main arm against the baseline at the largest share, whole-tumour Dice, tested alone at alpha; "
+        "secondary: all others by planned_metrics, corrected among themselves; reported: by another metric, no claim"
     ),
+    "p": (
+        "two-sided, the larger of Wilcoxon's signed-rank over patients and of a t test of the mean with the variance "
+        "of patients and trainings: the interval's by Cochran and Cox in the primary comparison, in secondary ones "
+        "with one degree of freedom less than patients or trainings, whichever are fewer; null with one training of "
+        "each arm, if all differences are 0, and where nothing is claimed"
+    ),
+    "p_holm": "p of a secondary comparison, by Holm over all secondary ones; null in others",
     "effect_size": (
         "matched-pairs rank-biserial correlation: the ranks of the absolute differences of patients with a higher "
         "value in the arm, less those of patients with a lower one, over all ranks; from -1 to 1, zeros left out"
     ),
-    "significant": f"the interval leaves 0 out, p_holm is below alpha, and arms have {MIN_SEEDS} trainings or more",
+    "missed_shares": "of HD95: share of the patients who have the region in whom arm and baseline find none of it",
+    "significant": (
+        "the interval leaves 0 out, delta and effect_size have one sign, p (primary) or p_holm (secondary) is below "
+        f"alpha, and arms have {MIN_SEEDS} trainings or more; secondary claims are corrected among themselves, not for "
+        "the primary one"
+    ),
 }
 
 
@@ -52,6 +64,8 @@ class Planned:
     share : float
         Of the real data that the arm uses, or its baseline where the arm has no real scans.
     region, metric : str
+    role : str
+        What it may claim.
     """
 
     arm: str
@@ -59,6 +73,7 @@ class Planned:
     share: float
     region: str
     metric: str
+    role: Role = "secondary"
 
 
 @dataclass(frozen=True)
@@ -71,8 +86,10 @@ class Comparison:
     delta : float
         Mean over patients of arm minus baseline; a patient's value is the mean over seeds.
     ci : tuple of float or None
-    p, p_holm : float or None
-        Wilcoxon signed-rank, two-sided; corrected over all planned comparisons. None if all differences are 0.
+    p : float or None
+        Of both kinds of luck, :func:`pipeline.evaluate.significance.combined_p`; None where there is none.
+    p_holm : float or None
+        Corrected over the secondary comparisons; None in others.
     n_patients : int
     seed_deltas : tuple of float
         The mean difference in each seed by itself.
@@ -80,6 +97,9 @@ class Comparison:
         Of the real data.
     effect_size : float or None
         Matched-pairs rank-biserial correlation; None if all differences are 0.
+    role : str
+    missed_shares : tuple of float or None
+        Of HD95: share of patients in whom arm and baseline miss the region entirely; None elsewhere and if not scored.
     """
 
     arm: str
@@ -94,16 +114,18 @@ class Comparison:
     seed_deltas: tuple[float, ...]
     share: float = 1.0
     effect_size: float | None = None
+    role: Role = "secondary"
+    missed_shares: tuple[float, float] | None = None
 
 
 def plan_comparisons(
     pairs: Sequence[tuple[str, str]],
     shares: Sequence[float],
     regions: Sequence[str],
-    metrics: Sequence[str] = PLANNED_METRICS,
+    metrics: Sequence[str] = COMPARED_METRICS,
     without_real: Collection[str] = (),
 ) -> tuple[Planned, ...]:
-    """List the comparisons of a run: Holm corrects for all of them, so that they are named before it.
+    """List the comparisons of a run, all of them secondary ones.
 
     Parameters
     ----------
@@ -134,7 +156,9 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
         If one of them lacks scores.
     """
     differences = [table.difference(p.arm, p.baseline, p.share, p.region, p.metric).values for p in planned]
-    p_values = [wilcoxon_p(values.mean(axis=1)) for values in differences]
+    p_values = [_p_of(values, plan.role) for plan, values in zip(planned, differences, strict=True)]
+    secondary = [number for number, plan in enumerate(planned) if plan.role == "secondary"]
+    corrected = dict(zip(secondary, holm([p_values[number] for number in secondary]), strict=True))
     return [
         Comparison(
             arm=plan.arm,
@@ -143,53 +167,40 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
             metric=plan.metric,
             delta=float(values.mean()),
             ci=mean_interval(values, statistics, METRICS_BY_NAME[plan.metric].difference_bounds),
-            p=p,
-            p_holm=p_holm,
+            p=p_values[number],
+            p_holm=corrected.get(number),
             n_patients=len(values),
             seed_deltas=tuple(float(value) for value in values.mean(axis=0)),
             share=plan.share,
             effect_size=rank_biserial(values.mean(axis=1)),
+            role=plan.role,
+            missed_shares=_missed_shares(table, plan) if plan.metric == DISTANCE_METRIC else None,
         )
-        for plan, values, p, p_holm in zip(planned, differences, p_values, holm(p_values), strict=True)
+        for number, (plan, values) in enumerate(zip(planned, differences, strict=True))
     ]
 
 
-def wilcoxon_p(differences: FloatArray) -> float | None:
-    """Return the two-sided p of Wilcoxon's signed-rank test (zeros left out); None if all differences are 0."""
-    if not differences.any():
-        return None
-    p = float(stats.wilcoxon(differences).pvalue)
+def _p_of(values: FloatArray, role: Role) -> float | None:
+    p = float(combined_p(values[None], role)[0])
     return p if math.isfinite(p) else None
 
 
-def rank_biserial(differences: FloatArray) -> float | None:
-    """Return the matched-pairs rank-biserial correlation (zeros left out), in [-1, 1]; None if all are 0."""
-    signed = differences[differences != 0]
-    if not len(signed):
-        return None
-    ranks = stats.rankdata(np.abs(signed))
-    return float((np.sign(signed) * ranks).sum() / ranks.sum())
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Correct p values by Holm's step-down; one that could not be computed counts among the tests and stays None."""
-    n = len(p_values)
-    order = sorted(range(n), key=lambda index: 1.0 if (p := p_values[index]) is None else p)
-    corrected: list[float | None] = [None] * n
-    running = 0.0
-    for rank, index in enumerate(order):
-        p = p_values[index]
-        if p is not None:
-            running = max(running, min(1.0, (n - rank) * p))
-            corrected[index] = running
-    return corrected
+def _missed_shares(table: ScoreTable, plan: Planned) -> tuple[float, float] | None:
+    values = [table.table(name, plan.share, plan.region, MISSED_METRIC).values for name in (plan.arm, plan.baseline)]
+    return (float(values[0].mean()), float(values[1].mean())) if all(map(len, values)) else None
 
 
 def is_significant(comparison: Comparison, alpha: float) -> bool:
-    """Tell whether the interval leaves 0 out, the corrected p is below the level and there are seeds enough."""
+    """Tell whether a claim holds: interval, p of its family, mean and ranks of one sign, and seeds enough."""
     excludes_zero = comparison.ci is not None and not crosses_zero(comparison.ci)
-    small_p = comparison.p_holm is not None and comparison.p_holm < alpha
-    return excludes_zero and small_p and len(comparison.seed_deltas) >= MIN_SEEDS
+    p = {"primary": comparison.p, "secondary": comparison.p_holm, "reported": None}[comparison.role]
+    has_seeds = len(comparison.seed_deltas) >= MIN_SEEDS
+    return excludes_zero and has_seeds and agrees_in_sign(comparison) and p is not None and p < alpha
+
+
+def agrees_in_sign(comparison: Comparison) -> bool:
+    """Tell whether the mean and the ranks of patients point the same way: else a few patients decide the mean."""
+    return comparison.effect_size is not None and comparison.effect_size * comparison.delta > 0
 
 
 def crosses_zero(interval: Interval) -> bool:
@@ -199,30 +210,39 @@ def crosses_zero(interval: Interval) -> bool:
 
 def describe(comparison: Comparison, alpha: float) -> str:
     """Say in words what a comparison found, and how far to trust it."""
-    return " ".join([describe_finding(comparison, alpha), *_effect(comparison), *list_cautions(comparison)])
+    return " ".join([describe_finding(comparison, alpha), *_details(comparison), *list_cautions(comparison)])
 
 
 def describe_finding(comparison: Comparison, alpha: float) -> str:
     """Say in one sentence what a comparison found."""
     title = f"{REGION_TITLES[comparison.region]} {METRIC_TITLES[comparison.metric]}"
-    change = f"{comparison.arm} changes {title} by {comparison.delta:+.3f}"
-    if comparison.ci is not None:
-        change += f" ({interval_in_words(comparison.ci, alpha)})"
-    against = f"against {comparison.baseline} {share_in_words(comparison.share)}"
-    return f"{change} {against}, which is {_judge(comparison, alpha)}."
+    change = f"{change_in_words(comparison, alpha)} {share_in_words(comparison.share)}"
+    return f"{comparison.arm} changes {title} by {change}, which is {judge(comparison, alpha)}."
 
 
-def _judge(comparison: Comparison, alpha: float) -> str:
+def change_in_words(comparison: Comparison, alpha: float) -> str:
+    """Say by how much an arm differs from what it is compared with."""
+    interval = "" if comparison.ci is None else f" ({interval_in_words(comparison.ci, alpha)})"
+    return f"{comparison.delta:+.3f}{interval} against {comparison.baseline}"
+
+
+def judge(comparison: Comparison, alpha: float) -> str:
+    """Say what may be claimed, and if nothing, the first thing that is against it."""
     is_better = (comparison.delta > 0) == IS_BETTER_HIGHER[comparison.metric]
-    if comparison.ci is None:
-        return "not significant: one patient says nothing of others"
-    if crosses_zero(comparison.ci):
-        return "not significant: the interval crosses 0"
-    if len(comparison.seed_deltas) < MIN_SEEDS:
-        return f"{'better' if is_better else 'worse'} in one training of each arm, not significant: it may be luck"
-    if not is_significant(comparison, alpha):
-        return "not significant after correction for all comparisons"
-    return "significantly better" if is_better else "significantly worse"
+    direction = "better" if is_better else "worse"
+    if is_significant(comparison, alpha):
+        return f"significantly {direction}"
+    has_interval, is_primary = comparison.ci is not None, comparison.role == "primary"
+    obstacles = (
+        (not has_interval, "one patient says nothing of others"),
+        (has_interval and crosses_zero(comparison.ci or (0.0, 0.0)), "the interval crosses 0"),
+        (len(comparison.seed_deltas) < MIN_SEEDS, f"{direction} in one training of each arm, it may be luck"),
+        (not agrees_in_sign(comparison), "mean and ranks disagree, few patients decide it"),
+        (comparison.role == "reported", "reported only, no claim was planned"),
+        (is_primary, f"p is not below {alpha:g}"),
+        (not is_primary, "not after correction for all secondary comparisons"),
+    )
+    return f"not significant: {next(reason for holds, reason in obstacles if holds)}"
 
 
 def comparison_json(comparison: Comparison, alpha: float) -> dict[str, Any]:
@@ -246,8 +266,15 @@ def interval_in_words(interval: Interval, alpha: float) -> str:
     return f"{1 - alpha:.0%} CI {interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
-def _effect(comparison: Comparison) -> list[str]:
-    return [] if comparison.effect_size is None else [f"Rank-biserial correlation {comparison.effect_size:+.2f}."]
+def _details(comparison: Comparison) -> list[str]:
+    details = []
+    if comparison.effect_size is not None:
+        details.append(f"Rank-biserial correlation {comparison.effect_size:+.2f}.")
+    if comparison.missed_shares is not None:
+        arm, baseline = (f"{share:.1%}" for share in comparison.missed_shares)
+        missed = f"by {comparison.arm} in {arm} of the patients who have it, by {comparison.baseline} in {baseline}"
+        details.append(f"The region is missed entirely {missed}.")
+    return details
 
 
 def list_cautions(comparison: Comparison) -> list[str]:

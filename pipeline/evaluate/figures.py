@@ -14,7 +14,7 @@ from pipeline.evaluate.subgroups import SubgroupFindings
 from pipeline.evaluate.trainings import read_slices, shown_slice
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Arm
-from pipeline.segmentation.catalogue import METRIC_TITLES, PLANNED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES
 
 
 def draw_figures(context: StageContext, findings: Findings, subgroups: Sequence[SubgroupFindings]) -> None:
@@ -42,7 +42,7 @@ def _dots(findings: Findings) -> list[ArmDots]:
     rows = []
     for arm in findings.at_share(findings.top_share):
         for region in findings.experiment.real.scheme.regions:
-            for metric in PLANNED_METRICS:
+            for metric in COMPARED_METRICS:
                 if summary := findings.summary(arm, region, metric):
                     by_patient = findings.values(arm, region, metric).mean(axis=1)
                     rows.append(ArmDots(arm.name, region, metric, by_patient, summary))
@@ -52,7 +52,7 @@ def _dots(findings: Findings) -> list[ArmDots]:
 def _draw_learning(context: StageContext, findings: Findings, folder: Path) -> None:
     config, table = context.config.evaluate, findings.table
     for region in findings.experiment.real.scheme.regions:
-        for metric in PLANNED_METRICS:
+        for metric in COMPARED_METRICS:
             curves = learning_curves(table, table.arms, region, metric, findings.statistics)
             path = folder / f"learning-{region}-{metric}.png"
             draw_learning_curves(curves, config.baseline, region, metric, path)
@@ -60,7 +60,7 @@ def _draw_learning(context: StageContext, findings: Findings, folder: Path) -> N
 
 def _draw_slopes(findings: Findings, main: Comparison, folder: Path) -> None:
     """Draw the slopes of the main arm at the main share, a figure for each metric."""
-    for metric in PLANNED_METRICS:
+    for metric in COMPARED_METRICS:
         planned = [
             plan
             for plan in findings.planned

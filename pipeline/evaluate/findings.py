@@ -1,21 +1,20 @@
 """What an evaluation measured, and what is asked of it: arms, planned comparisons, the main one among them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from pipeline.config_evaluate import ArmName, EvaluateSection
+from pipeline.config_evaluate import MAIN_ARM, RIVALS, EvaluateSection
 from pipeline.evaluate.comparison import Comparison, Planned, compare_planned, plan_comparisons
 from pipeline.evaluate.intervals import Statistics, Summary, summarise
 from pipeline.evaluate.scores import FloatArray, PatientTable, ScoreTable
+from pipeline.evaluate.significance import Role
 from pipeline.evaluate.trainings import Experiment, TrainingResult
 from pipeline.segmentation.arms import Arm, list_arms
-from pipeline.segmentation.catalogue import METRICS_BY_NAME, PLANNED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS, METRICS_BY_NAME
 
-# The arm that the verdict is about, where it is trained.
-MAIN_ARM: ArmName = "real-syn-aug"
 MAIN_REGION, MAIN_METRIC = "WT", "dice"
 
 
@@ -51,14 +50,30 @@ class Findings:
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The planned comparisons; p values are corrected over all of them."""
+        """The planned comparisons; p values of secondary ones are corrected over these."""
         return tuple(compare_planned(self.table, self.planned, self.statistics))
 
     @cached_property
     def main(self) -> Comparison | None:
-        """The comparison that the verdict speaks of; None if nothing is compared."""
-        plan = find_main(self.planned)
-        return None if plan is None else self.comparisons[self.planned.index(plan)]
+        """The primary comparison, which the verdict speaks of; None if nothing is compared."""
+        return next((comparison for comparison in self.comparisons if comparison.role == "primary"), None)
+
+    @cached_property
+    def rivals(self) -> tuple[Comparison, ...]:
+        """The main comparison's arm against each cheap rival that was trained; what was not planned claims nothing."""
+        trained = {str(arm.name) for arm in self.arms}
+        if self.main is None or self.main.arm in RIVALS:
+            return ()
+        asked = [
+            Planned(self.main.arm, rival, self.top_share, MAIN_REGION, MAIN_METRIC, "reported")
+            for rival in RIVALS
+            if rival in trained
+        ]
+        pairs = zip(self.planned, self.comparisons, strict=True)
+        known = {replace(plan, role="reported"): found for plan, found in pairs}
+        unplanned = [plan for plan in asked if plan not in known]
+        known |= dict(zip(unplanned, compare_planned(self.table, unplanned, self.statistics), strict=True))
+        return tuple(known[plan] for plan in asked)
 
     @cached_property
     def top_share(self) -> float:
@@ -103,13 +118,29 @@ class Findings:
 
 
 def list_planned(config: EvaluateSection, regions: Sequence[str]) -> tuple[Planned, ...]:
-    """List the planned comparisons of a config: each pair at each share, in each region, by each planned metric."""
+    """List the comparisons of a config: each pair at each share, in each region; one of them is the primary.
+
+    By a metric that is not planned a comparison is reported, and claims nothing.
+    """
     without_real = [name for name, share in list_arms(config) if share == 0.0]
-    return plan_comparisons(config.planned, config.shares, regions, PLANNED_METRICS, without_real)
+    listed = plan_comparisons(config.planned, config.shares, regions, COMPARED_METRICS, without_real)
+    main = find_main(listed, config.baseline)
+
+    def role(plan: Planned) -> Role:
+        if plan == main:
+            return "primary"
+        return "secondary" if plan.metric in config.planned_metrics else "reported"
+
+    return tuple(replace(plan, role=role(plan)) for plan in listed)
 
 
-def find_main(planned: Sequence[Planned]) -> Planned | None:
-    """Return the plan that the verdict speaks of: whole-tumour Dice of the main arm, else of the first."""
+def find_main(planned: Sequence[Planned], baseline: str) -> Planned | None:
+    """Return the plan that the verdict speaks of: whole-tumour Dice of the main arm at the largest share.
+
+    Against the baseline if that was planned, else against another arm; else of the first pair.
+    """
     top = max((plan.share for plan in planned), default=0.0)
     found = [plan for plan in planned if (plan.share, plan.region, plan.metric) == (top, MAIN_REGION, MAIN_METRIC)]
-    return next((plan for plan in found if plan.arm == MAIN_ARM), found[0] if found else None)
+    wanted = [plan for plan in found if plan.arm == MAIN_ARM]
+    against_baseline = [plan for plan in wanted if plan.baseline == baseline]
+    return next(iter([*against_baseline, *wanted, *found]), None)

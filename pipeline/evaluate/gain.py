@@ -5,13 +5,22 @@ from typing import Any
 
 from pipeline.cohort import read_tsv
 from pipeline.config import GenerateSection
+from pipeline.config_evaluate import MAIN_ARM, RIVALS, EvaluateSection
 from pipeline.evaluate.cohorts import OWN, count_persons, describe_sources, list_source_cautions, origin_of
-from pipeline.evaluate.comparison import COMPARISON_DEFINITIONS, comparison_json, describe_finding, list_cautions
-from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, Findings, find_main
+from pipeline.evaluate.comparison import (
+    COMPARISON_DEFINITIONS,
+    change_in_words,
+    comparison_json,
+    describe_finding,
+    judge,
+    list_cautions,
+    share_in_words,
+)
+from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, Findings
 from pipeline.evaluate.grouping import group_patients, read_filling
 from pipeline.evaluate.intervals import Summary
-from pipeline.evaluate.power import ASSUMED_SPREADS, Study, describe_power
-from pipeline.evaluate.simulation import Spread, estimate_spread
+from pipeline.evaluate.power import ASSUMED_SPREAD, Study, describe_power
+from pipeline.evaluate.simulation import estimate_spread, widen_seed_spread
 from pipeline.evaluate.steps_check import PLATEAU_TOLERANCE, StepsCheck
 from pipeline.evaluate.subgroups import (
     SubgroupFindings,
@@ -20,14 +29,17 @@ from pipeline.evaluate.subgroups import (
     describe_filling,
     subgroups_json,
 )
+from pipeline.labels import REGION_TITLES
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Arm
-from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_METRIC
+from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, METRIC_TITLES, PRESENT_METRIC
 
 # A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
 MIN_DICE_LEARNT = 0.05
 # Of the share that is asked for; of an arm that pastes less it is said.
 MIN_PASTED = 0.8
+# One-sided, of the upper bound of the spread between trainings.
+POWER_ALPHA = 0.05
 DEFINITIONS_HERE = {
     **DEFINITIONS,
     "share": "share of the real training patients that an arm uses; 0: none, trained once",
@@ -39,9 +51,11 @@ DEFINITIONS_HERE = {
         f"plateau: twice the steps raised the best Dice on val of one training by less than {PLATEAU_TOLERANCE:g}"
     ),
     "dice_val": "mean over val patients of their mean Dice over the regions that they have",
+    "rivals": f"the main comparison's arm against each of {', '.join(RIVALS)} that was trained",
     "power": (
-        "probability that the interval of a true difference leaves 0 out and p_holm is below alpha, were it the only "
-        "difference among the planned comparisons"
+        "probability that a true gain is found and called significant, in the primary comparison or in a secondary "
+        "one, were it the only one that differs among its family; where the spread was measured, from that spread to "
+        "the upper 95% bound of the spread between trainings"
     ),
 }
 
@@ -56,7 +70,8 @@ def describe_gain(
     config, experiment = context.config.evaluate, findings.experiment
     real = experiment.real
     return {
-        "summary": describe_main(findings),
+        "summary": describe_main(findings, config),
+        "rivals": describe_rivals(findings),
         "cautions": describe_cautions(context, findings, steps_check),
         "steps_check": steps_check.to_json() if steps_check else None,
         "unit": "patient",
@@ -78,11 +93,28 @@ def describe_gain(
     }
 
 
-def describe_main(findings: Findings) -> str:
-    """Say in one sentence what the main comparison found."""
-    if findings.main is None:
+def describe_main(findings: Findings, config: EvaluateSection) -> str:
+    """Say in one sentence what the main comparison found, and first if it is not the one that is meant."""
+    main = findings.main
+    if main is None:
         return "One arm was trained, so that nothing is compared."
-    return describe_finding(findings.main, findings.statistics.alpha)
+    finding = describe_finding(main, findings.statistics.alpha)
+    if (main.arm, main.baseline) == (MAIN_ARM, config.baseline):
+        return finding
+    return f"{MAIN_ARM} against {config.baseline} was not planned, another comparison stands in its place: {finding}"
+
+
+def describe_rivals(findings: Findings) -> str:
+    """Say in one sentence how the main comparison's arm does against each cheap rival; empty if nothing is compared."""
+    main, alpha = findings.main, findings.statistics.alpha
+    if main is None:
+        return ""
+    if not findings.rivals:
+        return f"{main.arm} was not compared with any cheap rival ({', '.join(RIVALS)})."
+    found = "; ".join(f"{change_in_words(rival, alpha)}, which is {judge(rival, alpha)}" for rival in findings.rivals)
+    title = f"{REGION_TITLES[MAIN_REGION]} {METRIC_TITLES[MAIN_METRIC]}"
+    share = share_in_words(findings.rivals[0].share)
+    return f"Beside cheap rivals, {main.arm} changes {title} {share} by {found}."
 
 
 def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[str, Any]:
@@ -158,12 +190,11 @@ def compare_groups(context: StageContext, findings: Findings) -> tuple[SubgroupF
     groups = group_patients(real.patients("test"), real.split("train"), section)
     path = context.folder("generate") / "plan.tsv"
     filling = read_filling(read_tsv(path)) if is_own and path.is_file() else {}
-    first = find_main(findings.planned)
     asked = [plan for plan in findings.planned if (plan.arm, plan.baseline) == (main.arm, main.baseline)]
     return tuple(
         # The plan on disk is that of the run's own cohort, the one at all patients.
         compare_subgroups(findings.table, plan, groups, findings.statistics, filling if plan.share == OWN.share else {})
-        for plan in sorted(asked, key=lambda plan: plan != first)
+        for plan in sorted(asked, key=lambda plan: plan.role != "primary")
     )
 
 
@@ -173,15 +204,18 @@ def measure_power(context: StageContext, findings: Findings) -> dict[str, Any]:
     if main is None:
         return {}
     n_seeds = len(main.seed_deltas)
-    study = Study(main.n_patients, n_seeds, len(findings.planned), findings.statistics.alpha)
+    n_secondary = sum(plan.role == "secondary" for plan in findings.planned)
+    study = Study(main.n_patients, n_seeds, n_secondary, findings.statistics.alpha)
     # One training has no spread of trainings.
     is_measured = n_seeds > 1 and main.n_patients > 1
     differences = findings.difference(main).values
-    spread: Spread = estimate_spread(differences) if is_measured else ASSUMED_SPREADS[MAIN_METRIC]
+    spread = estimate_spread(differences) if is_measured else ASSUMED_SPREAD
+    upper = widen_seed_spread(differences, POWER_ALPHA) if is_measured else None
     return {
-        "sentence": describe_power(study, spread, is_measured=is_measured),
+        "sentence": describe_power(study, spread, upper),
         "region": MAIN_REGION,
         "metric": MAIN_METRIC,
         "is_measured": is_measured,
         "sd": {"between_patients": spread.patient, "between_trainings": spread.seed, "residual": spread.residual},
+        "sd_between_trainings_upper": None if upper is None else upper.seed,
     }

@@ -7,8 +7,10 @@ from typing import Any
 
 from pipeline.labels import REGION_TITLES
 from pipeline.page import escape, make_table, picture, with_interval
-from pipeline.segmentation.catalogue import METRIC_TITLES, PLANNED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES, MISSED_METRIC
 
+# A distance says little without the share of patients in whom the region is missed.
+TABLE_METRICS = (*COMPARED_METRICS, MISSED_METRIC)
 SUBGROUP_HEAD = ("arm", "real data", "region", "group", "patients", "difference", "remark")
 PICTURES = (
     ("gain.png", "Difference to the baseline, per patient, with intervals"),
@@ -24,17 +26,17 @@ PICTURES = (
 def evaluation_section(folder: Path) -> str:
     """Return the section as HTML; ``folder`` is the stage's.
 
-    Of ``gain.json`` it shows, where they are there, beside arms and comparisons: ``cautions``, ``power`` (with a
-    ``sentence``), ``steps_check`` (so too), ``fairness`` and ``filling`` (sentences), ``subgroups``.
+    Of ``gain.json`` it shows, where they are there, beside arms and comparisons: ``rivals``, ``cautions``, ``power``
+    (with a ``sentence``), ``steps_check`` (so too), ``fairness`` and ``filling`` (sentences), ``subgroups``.
     """
     gain = json.loads((folder / "gain.json").read_text(encoding="utf-8"))
     return "".join(
         (
-            f"<p>{escape(gain['summary'])}</p>",
+            "".join(f"<p>{escape(gain[key])}</p>" for key in ("summary", "rivals") if gain.get(key)),
             _cautions(gain),
             _power(gain),
             _steps(gain),
-            _arms(gain, PLANNED_METRICS),
+            _arms(gain, TABLE_METRICS),
             _comparisons(gain),
             *(
                 picture(path, caption)
@@ -94,7 +96,7 @@ def _comparisons(gain: Mapping[str, Any]) -> str:
     if not sentences:
         return ""
     return (
-        "<h3>Planned comparisons</h3><details><summary>"
+        "<h3>Comparisons</h3><details><summary>"
         f"{len(gain['comparisons'])} comparisons in words</summary><ul>{sentences}</ul></details>"
     )
 
@@ -124,10 +126,10 @@ def _remark(row: Mapping[str, Any]) -> str:
 
 
 def _further_metrics(gain: Mapping[str, Any]) -> str:
-    """Return a table for each metric that was measured but not planned to be compared."""
+    """Return a table for each metric that was measured of which no differences are shown."""
     measured = {metric for arm in gain["arms"] for region in arm["regions"].values() for metric in region}
     tables = "".join(
-        _arms(gain, (metric,)) for metric in METRIC_TITLES if metric in measured and metric not in PLANNED_METRICS
+        _arms(gain, (metric,)) for metric in METRIC_TITLES if metric in measured and metric not in TABLE_METRICS
     )
     return f"<details><summary>Further metrics, not compared</summary>{tables}</details>" if tables else ""
 

@@ -75,5 +75,5 @@ def _legend(shares: Sequence[float]) -> list[Line2D]:
         handles.append(
             Line2D([], [], marker=marker, color=colour, markerfacecolor="white", label=share_in_words(share))
         )
-    handles.append(Line2D([], [], marker="o", color="black", linestyle="", label="filled: significant after Holm"))
+    handles.append(Line2D([], [], marker="o", color="black", linestyle="", label="filled: significant"))
     return handles

@@ -16,7 +16,7 @@ from pipeline.evaluate.picture_style import ARM_COLOUR, BASELINE_COLOUR, FAINT, 
 from pipeline.evaluate.scores import FloatArray, PatientTable
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, PLANNED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS, IS_BETTER_HIGHER
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ def draw_arms(rows: Sequence[ArmDots], baseline: str, path: Path) -> None:
     """Write the dot plot: a panel for each region and metric, a row for each arm."""
     arms, regions = list(dict.fromkeys(r.arm for r in rows)), list(dict.fromkeys(r.region for r in rows))
     figure = Figure(figsize=(9.0, 0.9 + len(regions) * (0.55 + 0.27 * len(arms))), layout="constrained")
-    axes = figure.subplots(len(regions), len(PLANNED_METRICS), sharey=True, squeeze=False)
+    axes = figure.subplots(len(regions), len(COMPARED_METRICS), sharey=True, squeeze=False)
     for row, region in enumerate(regions):
-        for column, metric in enumerate(PLANNED_METRICS):
+        for column, metric in enumerate(COMPARED_METRICS):
             panel = axes[row, column]
             panel.set_title(REGION_TITLES[region], loc="left", fontsize=10)
             for dots in (r for r in rows if (r.region, r.metric) == (region, metric)):

@@ -4,9 +4,10 @@ A difference between two arms, of one patient in one training, is the sum of the
 loses in every training, what this training does to all patients, and the rest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
 from pipeline.evaluate.intervals import Statistics, mean_interval
 from pipeline.evaluate.scores import FloatArray
@@ -59,10 +60,35 @@ def simulate_differences(
     return by_patient + by_seed + spread.residual * draw(n, n_patients, n_seeds)
 
 
-def measure_coverage(tables: FloatArray, statistics: Statistics) -> float:
-    """Return the share of simulated studies, (n, patients, seeds), whose interval holds the true mean of 0."""
+def simulate_jumps(
+    n_patients: int, n_seeds: int, spread: Spread, jump: tuple[float, float], n: int, stream: np.random.Generator
+) -> FloatArray:
+    """Draw studies in which the arm misses the region entirely in a few patients, in every training.
+
+    Parameters
+    ----------
+    n_patients, n_seeds : int
+    spread : Spread
+        Of the others.
+    jump : tuple of float
+        Probability that a patient is missed, and by how much he then differs, in the metric's unit: the true mean
+        difference is their product.
+    n : int
+    stream : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, (n, patients, seeds), float64
+    """
+    probability, size = jump
+    missed = stream.random((n, n_patients, 1)) < probability
+    return simulate_differences(n_patients, n_seeds, spread, n, stream) + size * missed
+
+
+def measure_coverage(tables: FloatArray, statistics: Statistics, truth: float = 0.0) -> float:
+    """Return the share of simulated studies, (n, patients, seeds), whose interval holds the true mean."""
     intervals = [mean_interval(table, statistics) for table in tables]
-    return float(np.mean([interval is not None and interval[0] <= 0.0 <= interval[1] for interval in intervals]))
+    return float(np.mean([interval is not None and interval[0] <= truth <= interval[1] for interval in intervals]))
 
 
 def estimate_spread(table: FloatArray) -> Spread:
@@ -85,3 +111,22 @@ def estimate_spread(table: FloatArray) -> Spread:
     patient = max(float(by_patient.var(ddof=1)) - residual / n_seeds, 0.0)
     seed = max(float(by_seed.var(ddof=1)) - residual / n_patients, 0.0)
     return Spread(float(np.sqrt(patient)), float(np.sqrt(seed)), float(np.sqrt(residual)))
+
+
+def widen_seed_spread(table: FloatArray, alpha: float) -> Spread:
+    """Estimate the spread, with the upper confidence bound of the standard deviation between trainings.
+
+    The variance of the trainings' means has one degree of freedom less than there are trainings: of three, its
+    one-sided 95% bound is 19.5 times what was measured.
+
+    Parameters
+    ----------
+    table : ndarray, (patients, seeds), float64
+        Two patients and two seeds at least.
+    alpha : float
+        One-sided.
+    """
+    n_patients, n_seeds = table.shape
+    spread = estimate_spread(table)
+    variance = float(table.mean(axis=0).var(ddof=1)) * (n_seeds - 1) / float(stats.chi2.ppf(alpha, n_seeds - 1))
+    return replace(spread, seed=float(np.sqrt(max(variance - spread.residual**2 / n_patients, 0.0))))

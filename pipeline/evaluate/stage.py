@@ -15,7 +15,7 @@ from pipeline.evaluate.steps_check import check_steps
 from pipeline.evaluate.trainings import make_arms, open_experiment, train_all
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.catalogue import PLANNED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS
 
 SCORE_COLUMNS = ("arm", "share", "seed", "patient", "region", "metric", "value")
 
@@ -64,6 +64,6 @@ def _table_row(arm: dict[str, Any]) -> dict[str, Any]:
     means = {
         f"{region} {metric}": round(entry[metric]["mean"], 4)
         for region, entry in arm["regions"].items()
-        for metric in PLANNED_METRICS
+        for metric in COMPARED_METRICS
     }
     return {"arm": arm["name"], "share": arm["share"], **means, "n_patients": arm["n_patients"], "steps": arm["steps"]}

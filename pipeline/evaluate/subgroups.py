@@ -11,6 +11,7 @@ from pipeline.evaluate.comparison import Planned, crosses_zero, interval_in_word
 from pipeline.evaluate.grouping import Filling, Groups, Stratum, list_groups
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import ScoreTable
+from pipeline.evaluate.significance import MIN_SEEDS
 from pipeline.labels import REGION_TITLES
 from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, METRICS_BY_NAME
 
@@ -19,6 +20,8 @@ EXPLORATORY = (
     "Subgroups are exploratory: they were not among the planned comparisons, and no correction is made for their "
     "number, so that one in twenty leaves 0 out by chance."
 )
+
+FEW_SEEDS = f"{MIN_SEEDS} trainings of each arm or more are needed, intervals leave out the luck of a single one"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Subgroup:
     delta : float
         Mean of arm minus baseline.
     ci : tuple of float
+    n_seeds : int
+        Trainings of each arm.
     filling : Filling or None
         Of a stratum that the plan of the synthetic cohort speaks of.
     """
@@ -41,6 +46,7 @@ class Subgroup:
     n_patients: int
     delta: float
     ci: Interval
+    n_seeds: int
     filling: Filling | None
 
 
@@ -96,18 +102,23 @@ def compare_subgroups(
                 left_out.append((attribute, group, len(own)))
                 continue
             filled = (filling or {}).get((attribute, group))
-            found.append(Subgroup(attribute, group, len(own), float(own.values.mean()), interval, filled))
+            delta = float(own.values.mean())
+            found.append(Subgroup(attribute, group, len(own), delta, interval, len(own.seeds), filled))
     return SubgroupFindings(planned, tuple(found), tuple(left_out))
 
 
 def is_worse(subgroup: Subgroup, metric: str) -> bool:
-    """Tell whether a whole interval lies on the side of harm."""
-    return not crosses_zero(subgroup.ci) and (subgroup.delta > 0) != IS_BETTER_HIGHER[metric]
+    """Tell whether a whole interval lies on the side of harm; one training of each arm tells nothing."""
+    return _is_told(subgroup) and (subgroup.delta > 0) != IS_BETTER_HIGHER[metric]
 
 
 def is_helped(subgroup: Subgroup, metric: str) -> bool:
-    """Tell whether a whole interval lies on the side of gain."""
-    return not crosses_zero(subgroup.ci) and (subgroup.delta > 0) == IS_BETTER_HIGHER[metric]
+    """Tell whether a whole interval lies on the side of gain; one training of each arm tells nothing."""
+    return _is_told(subgroup) and (subgroup.delta > 0) == IS_BETTER_HIGHER[metric]
+
+
+def _is_told(subgroup: Subgroup) -> bool:
+    return subgroup.n_seeds >= MIN_SEEDS and not crosses_zero(subgroup.ci)
 
 
 def describe_fairness(findings: Sequence[SubgroupFindings], alpha: float) -> str:
@@ -125,13 +136,22 @@ def describe_fairness(findings: Sequence[SubgroupFindings], alpha: float) -> str
     ]
     if worse:
         return " ".join([f"Made worse beyond the interval: {'; '.join(worse)}.", EXPLORATORY, *missing])
-    planned, widest = max(everyone, key=lambda pair: _relative_width(pair, everyone))
-    loss = _hidden_loss(widest, planned.metric)
-    hidden = (
-        f"The widest interval, {_name(widest)} in {_title(planned)} ({planned.arm}, {widest.n_patients} patients), "
-        f"could hide a loss of {loss:.3f}."
-    )
-    return " ".join(["No subgroup was shown to be made worse.", hidden, *missing])
+    is_told = everyone[0][1].n_seeds >= MIN_SEEDS
+    start = "No subgroup was shown to be made worse." if is_told else f"No subgroup is called made worse: {FEW_SEEDS}."
+    return " ".join([start, _describe_hidden(everyone), *missing])
+
+
+def _describe_hidden(everyone: Sequence[tuple[Planned, Subgroup]]) -> str:
+    """Say by metric which is the largest loss that the intervals leave possible."""
+    hidden = []
+    for metric in dict.fromkeys(planned.metric for planned, _ in everyone):
+        own = [(planned, subgroup) for planned, subgroup in everyone if planned.metric == metric]
+        planned, subgroup = max(own, key=lambda pair: _hidden_loss(pair[1], metric))
+        hidden.append(
+            f"{_hidden_loss(subgroup, metric):.3f} in {_title(planned)} ({_name(subgroup)}, {planned.arm}, "
+            f"{subgroup.n_patients} patients)"
+        )
+    return f"The largest loss that intervals could hide is {' and '.join(hidden)}."
 
 
 def describe_filling(findings: SubgroupFindings, alpha: float) -> str:
@@ -161,7 +181,8 @@ def describe_filling(findings: SubgroupFindings, alpha: float) -> str:
         return ""
     planned = findings.planned
     start = f"Strata that the plan filled, {planned.arm} against {planned.baseline} {share_in_words(planned.share)}"
-    return f"{start}, {_title(planned)}: {'; '.join(sentences)}. {EXPLORATORY}"
+    few = f" Nothing is called helped or made worse: {FEW_SEEDS}." if findings.groups[0].n_seeds < MIN_SEEDS else ""
+    return f"{start}, {_title(planned)}: {'; '.join(sentences)}.{few} {EXPLORATORY}"
 
 
 def subgroups_json(findings: SubgroupFindings) -> list[dict[str, Any]]:
@@ -211,10 +232,3 @@ def _list_left_out(left_out: Sequence[tuple[str, str, int]]) -> str:
 def _hidden_loss(subgroup: Subgroup, metric: str) -> float:
     low, high = subgroup.ci
     return max(0.0, -low if IS_BETTER_HIGHER[metric] else high)
-
-
-def _relative_width(pair: tuple[Planned, Subgroup], everyone: Sequence[tuple[Planned, Subgroup]]) -> float:
-    """Return an interval's width over the widest of its metric: Dice and millimetres have no common scale."""
-    planned, subgroup = pair
-    widths = [other.ci[1] - other.ci[0] for plan, other in everyone if plan.metric == planned.metric]
-    return (subgroup.ci[1] - subgroup.ci[0]) / (max(widths) or 1.0)

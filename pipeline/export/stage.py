@@ -77,7 +77,7 @@ def write_pages(release: Release, out: Path) -> None:
 
 
 def read_gain(path: Path) -> str:
-    """Return the sentence on the measured gain, with what to be careful of; empty if there is none.
+    """Return what was found of the gain and of cheap rivals, with what to be careful of; empty if there is nothing.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_gain(path: Path) -> str:
     if not isinstance(content, dict):
         raise DataError(f"{path.name} is no JSON object; run the stage evaluate again")
     cautions = content.get("cautions") or ()
-    return " ".join(map(str, filter(None, (content.get("summary"), *cautions))))
+    return " ".join(map(str, filter(None, (content.get("summary"), content.get("rivals"), *cautions))))
 
 
 def check_no_pseudonym(release: Path, participants: Path) -> None:

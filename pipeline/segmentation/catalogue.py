@@ -12,8 +12,10 @@ from pipeline.segmentation.calibration import N_BINS
 from pipeline.segmentation.lesions import MAX_IGNORED_MM3, MERGE_MM
 from pipeline.segmentation.surface import MIN_TOLERANCE_MM
 
-# What arms are compared by: named before the run, and few, as each more makes the correction harder.
-PLANNED_METRICS = ("dice", "hd95")
+# What differences between arms are shown of. Which of them may be claimed is the config's `planned_metrics`.
+COMPARED_METRICS = ("dice", "hd95")
+# A region that is missed entirely counts as the image's diagonal: the share of these stands beside.
+DISTANCE_METRIC, MISSED_METRIC = "hd95", "missed"
 # Dice over the patients who have the region: an empty region scores 0 or 1, which says little of a segmenter.
 PRESENT_METRIC = "dice_present"
 EMPTY_SIDES = "both empty: 1; one empty: 0"
@@ -57,6 +59,11 @@ METRICS_BY_NAME: dict[str, Metric] = {
         is_better_higher=False,
         bounds=UNBOUNDED,
         unit="mm",
+    ),
+    MISSED_METRIC: Metric(
+        "missed",
+        "1 where nothing of the region is found, else 0; over the patients whose true region is not empty",
+        is_better_higher=False,
     ),
     PRESENT_METRIC: Metric("Dice where present", "Dice over the patients whose true region is not empty"),
     "surface_dice": Metric(

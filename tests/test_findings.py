@@ -1,0 +1,90 @@
+"""Which comparison the verdict speaks of, what may be claimed beside it, and how cheap rivals do."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+from segment_builders import tiny_evaluation
+
+from pipeline.evaluate.comparison import Planned
+from pipeline.evaluate.findings import Findings, find_main, list_planned
+from pipeline.evaluate.gain import describe_main, describe_rivals
+from pipeline.evaluate.intervals import Statistics
+from pipeline.evaluate.scores import Score
+
+ARMS = ["real-aug", "real-syn-aug", "copypaste-aug", "random-contrast-aug"]
+
+
+def findings_of(means, config, n_seeds=3):
+    """Findings of whole-tumour Dice in 30 patients, by mean of each arm."""
+    noise = np.random.default_rng(1)
+    scores = [
+        Score(arm, seed, f"p{patient}", "WT", metric, mean + noise.normal(0, 0.002))
+        for arm, mean in means.items()
+        for seed in range(n_seeds)
+        for patient in range(30)
+        for metric in ("dice", "hd95")
+    ]
+    arms = tuple(SimpleNamespace(name=name, share=1.0) for name in means)
+    planned = list_planned(config, ("WT",))
+    return Findings(None, arms, (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
+
+
+def test_the_primary_comparison_is_that_with_the_baseline_whatever_is_named_first():
+    pairs = [["real-syn-aug", "copypaste-aug"], ["real-syn-aug", "real-aug"]]
+    config = tiny_evaluation(arms=ARMS, comparisons=pairs, shares=[0.25, 1.0]).evaluate
+    planned = list_planned(config, ("WT", "ET"))
+    assert [plan for plan in planned if plan.role == "primary"] == [
+        Planned("real-syn-aug", "real-aug", 1.0, "WT", "dice", "primary")
+    ]
+    # 2 pairs, 2 shares, 2 regions by Dice, one of them primary; the same by HD95.
+    assert Counter(plan.role for plan in planned) == {"primary": 1, "secondary": 7, "reported": 8}
+
+
+def test_metrics_are_planned_by_the_config():
+    config = tiny_evaluation(arms=ARMS[:2], planned_metrics=["dice", "hd95"]).evaluate
+    assert Counter(plan.role for plan in list_planned(config, ("WT", "ET"))) == {"primary": 1, "secondary": 3}
+
+
+def test_another_comparison_stands_in_for_one_that_was_not_planned():
+    plans = [Planned(arm, other, 1.0, "WT", "dice") for arm, other in (("syn", "real"), ("real-syn-aug", "real"))]
+    assert find_main(plans, "real-aug") == plans[1]
+    assert find_main(plans[:1], "real-aug") == plans[0]
+    assert find_main([], "real-aug") is None
+
+
+def test_a_stand_in_is_told_in_the_summary():
+    means = {"real-aug": 0.7, "real-syn-aug": 0.75, "copypaste-aug": 0.7}
+    config = tiny_evaluation(arms=list(means), comparisons=[["real-syn-aug", "copypaste-aug"]]).evaluate
+    said = describe_main(findings_of(means, config), config)
+    assert said.startswith(
+        "real-syn-aug against real-aug was not planned, another comparison stands in its place: real-syn-aug changes"
+    )
+    planned = tiny_evaluation(arms=list(means)).evaluate
+    assert describe_main(findings_of(means, planned), planned).startswith("real-syn-aug changes whole tumour Dice by")
+
+
+def test_a_rival_that_ties_or_wins_stands_beside_the_summary():
+    means = {"real-aug": 0.7, "real-syn-aug": 0.75, "copypaste-aug": 0.75, "random-contrast-aug": 0.8}
+    config = tiny_evaluation(arms=ARMS).evaluate
+    findings = findings_of(means, config)
+    assert "significantly better" in describe_main(findings, config)
+    said = describe_rivals(findings)
+    assert said.startswith("Beside cheap rivals, real-syn-aug changes whole tumour Dice with all real scans by ")
+    copied, contrast = said.split("; ")
+    assert copied.endswith("against copypaste-aug, which is not significant: the interval crosses 0")
+    assert "-0.050 (95% CI " in contrast
+    assert contrast.endswith("against random-contrast-aug, which is significantly worse.")
+
+
+def test_a_rival_that_was_trained_but_not_planned_claims_nothing():
+    means = {"real-aug": 0.7, "real-syn-aug": 0.75, "copypaste-aug": 0.8}
+    config = tiny_evaluation(arms=list(means), comparisons=[["real-syn-aug", "real-aug"]]).evaluate
+    said = describe_rivals(findings_of(means, config))
+    assert said.endswith("which is not significant: reported only, no claim was planned.")
+
+
+def test_without_a_rival_that_is_said():
+    config = tiny_evaluation(arms=ARMS[:2]).evaluate
+    said = describe_rivals(findings_of({"real-aug": 0.7, "real-syn-aug": 0.75}, config))
+    assert said == "real-syn-aug was not compared with any cheap rival (copypaste-aug, random-contrast-aug)."
