@@ -1,0 +1,63 @@
+"""The evaluation finds a harm that is planted, by real trainings; ``benchmarks/gain_planted.py`` does so at length."""
+
+import json
+
+import pytest
+from segment_builders import Recorder
+
+from pipeline.cohort import open_cohort
+from pipeline.config import RunConfig
+from pipeline.evaluate import stage
+from pipeline.phantom.planted import PlantedSizes, write_planted
+from pipeline.runner import StageContext
+
+SIZES = PlantedSizes(n_train=1, n_val=2, n_test=8, n_synthetic=12, spacing_mm=6.0)
+SECTION = {
+    "arms": ["real", "real-syn"],
+    "baseline": "real",
+    "search": {"synthetic_shares": [0.5]},
+    "n_seeds": 3,
+    "steps": 300,
+    "validate_every": 75,
+    "filters": 8,
+    "levels": 2,
+    "learning_rate": 3e-3,
+}
+
+
+def compare(tmp_path, effect):
+    """Evaluate a planted effect: the comparison of real-syn with real by Dice of the whole tumour."""
+    write_planted(tmp_path, effect, SIZES, seed=1)
+    out = tmp_path / "evaluation"
+    out.mkdir()
+    config = RunConfig.model_validate({"evaluate": SECTION, "compute": {"accelerator": "cpu", "workers": 2}})
+    stage.run(StageContext(config, tmp_path, out, 1, Recorder()))
+    found = json.loads((out / "gain.json").read_text())["comparisons"]
+    return next(row for row in found if row["region"] == "WT" and row["metric"] == "dice")
+
+
+def test_label_maps_of_others_are_found_to_harm(tmp_path):
+    row = compare(tmp_path, "harm")
+    assert row["ci"][1] < 0.0, row["sentence"]
+
+
+@pytest.mark.parametrize("effect", ["gain", "harm", "none"])
+def test_what_is_planted_is_what_it_is_said_to_be(tmp_path, effect):
+    sizes = PlantedSizes(n_train=1, n_val=1, n_test=1, n_synthetic=3, spacing_mm=6.0)
+    write_planted(tmp_path, effect, sizes, seed=1)
+    real, synthetic = open_cohort(tmp_path / "cohort"), open_cohort(tmp_path / "synthetic")
+    assert [len(real.split(side)) for side in ("train", "val", "test")] == [1, 1, 1]
+    assert len(synthetic.cases) == 3
+    first = real.split("train")[0]
+    images = [case.image("flair").tobytes() for case in synthetic.cases]
+    labels = [case.tumor_map().tobytes() for case in synthetic.cases]
+    if effect == "none":
+        assert set(images) == {first.image("flair").tobytes()}
+        assert set(labels) == {first.tumor_map().tobytes()}
+        return
+    assert len(set(images)) == len(set(labels)) == 3
+    # A tumour is bright on FLAIR: under label maps of others it is less so.
+    bright = [float(case.image("flair")[case.tumor_map() == 2].mean()) for case in synthetic.cases]
+    usual = [float(case.image("flair")[case.tissue_map() > 0].mean()) for case in synthetic.cases]
+    contrast = sum(bright) / sum(usual)
+    assert contrast > 1.3 if effect == "gain" else contrast < 1.3
