@@ -111,7 +111,8 @@ def loop(cohort: Cohort, n_workers: int) -> float:
     data = CacheDataset(repeated, make_transforms(), hash_as_key=True, progress=False)
     loader = DataLoader(data, batch_size=n_volumes, shuffle=True, num_workers=n_workers)
     n_classes = 1 + len(cohort.scheme.tumor)
-    network, criterion = Segmenter(len(MODALITIES), n_classes, SECTION), make_criterion(n_classes)
+    network = Segmenter(len(MODALITIES), n_classes, SECTION)
+    criterion = make_criterion(n_classes, SECTION.background_weight)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=WEIGHT_DECAY)
     for step, batch in enumerate(loader, start=1):
         loss = criterion(network(batch["image"].as_tensor()), batch["label"].as_tensor())

@@ -103,7 +103,8 @@ def bare(size: tuple[int, ...]) -> float:
     """Return the median seconds of a step of the network alone."""
     scheme, clock = LabelScheme(), Clock()
     n_classes = 1 + len(scheme.tumor)
-    network, criterion = Segmenter(len(MODALITIES), n_classes, SECTION), make_criterion(n_classes)
+    network = Segmenter(len(MODALITIES), n_classes, SECTION)
+    criterion = make_criterion(n_classes, SECTION.background_weight)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=WEIGHT_DECAY)
     scan = torch.rand(SECTION.batch_size, len(MODALITIES), *size)
     labels = torch.randint(n_classes, (SECTION.batch_size, 1, *size)).float()

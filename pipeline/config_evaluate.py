@@ -85,6 +85,11 @@ class SegmenterSection(Section):
     learning_rate: PositiveFloat = Field(
         1e-3, description="AdamW step size; rises over the first tenth of the steps, then decays by a cosine."
     )
+    background_weight: PositiveShare = Field(
+        0.1,
+        description="Of background in cross-entropy, tumour counting 1. At 1, as nnU-Net has it, short trainings of "
+        "few patients may never leave the answer that all is background; below, segmenters see too much tumour.",
+    )
     augmentation: AugmentationSection = AugmentationSection()
     test_time_flips: bool = Field(
         False,

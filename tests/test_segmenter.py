@@ -10,7 +10,7 @@ from segment_builders import plan_of, tiny_evaluation
 from pipeline.errors import DataError
 from pipeline.segmentation import segmenter
 from pipeline.segmentation.scans import ScanPool
-from pipeline.segmentation.segmenter import background_weight, learning_rate, train_segmenter, validate
+from pipeline.segmentation.segmenter import learning_rate, train_segmenter, validate
 
 
 def test_the_step_size_falls_along_half_a_cosine():
@@ -29,9 +29,8 @@ def test_the_step_size_rises_over_the_first_tenth_of_the_steps():
     assert np.all(np.diff(rates[9:]) < 0)
 
 
-def test_background_counts_little_at_the_start_and_in_full_from_the_middle(monkeypatch, tmp_path, real, synthetic):
-    config = tiny_evaluation().evaluate
-    assert [background_weight(config, step) for step in range(4)] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+@pytest.mark.parametrize("weight", [0.1, 1.0])
+def test_background_counts_what_the_config_says(monkeypatch, tmp_path, real, synthetic, weight):
     honest, used = segmenter.supervised_loss, []
 
     def note(criterion, logits, labels):
@@ -39,9 +38,9 @@ def test_background_counts_little_at_the_start_and_in_full_from_the_middle(monke
         return honest(criterion, logits, labels)
 
     monkeypatch.setattr(segmenter, "supervised_loss", note)
-    train_segmenter(plan_of(tiny_evaluation(), real, synthetic), ScanPool(real.modalities), tmp_path)
-    assert [weights[0] for weights in used] == pytest.approx([0.1, 0.55, 1.0, 1.0])
-    assert all(weights[1:] == [1.0, 1.0, 1.0] for weights in used)
+    config = tiny_evaluation(background_weight=weight)
+    train_segmenter(plan_of(config, real, synthetic), ScanPool(real.modalities), tmp_path)
+    assert used == [pytest.approx([weight, 1.0, 1.0, 1.0])] * config.evaluate.steps
 
 
 @pytest.mark.parametrize(

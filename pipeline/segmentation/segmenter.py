@@ -37,10 +37,6 @@ WEIGHT_DECAY = 1e-2
 # Of the steps; the step size rises over them.
 WARM_UP_SHARE = 0.1
 MAX_GRADIENT_NORM = 12.0
-# Of background in cross-entropy, tumour counting 1. Most voxels are background: at 1 from the start, short trainings of
-# some seeds never leave the answer that all of it is. Kept below 1 to the end, every segmenter would see too much
-# tumour and be too sure of it; so the weight rises over the first half of the steps, and the second half is unweighted.
-START_BACKGROUND_WEIGHT, RISE_SHARE = 0.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,8 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
     best.to(fabric.device)
     state = {"segmenter": segmenter, "best": best}
     step = load_checkpoint(folder / "checkpoints", state, {"segmenter": optimizer})
-    sampler, criterion = make_sampler(plan, scans), make_criterion(plan.n_classes).to(fabric.device)
+    sampler = make_sampler(plan, scans)
+    criterion = make_criterion(plan.n_classes, config.background_weight).to(fabric.device)
     loss_sum, n_summed = torch.zeros((), device=fabric.device), 0
     with progress(plan.title, config.steps) as task:
         task.advance(step)
@@ -174,7 +171,6 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
             scan, labels = sampler.draw(config.batch_size, step, config.steps, fabric.device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            criterion.cross_entropy.get_buffer("weight")[0] = background_weight(config, step)
             step_loss = supervised_loss(criterion, train_step(scan), labels)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(step_loss)
@@ -209,7 +205,7 @@ def check_finite(plan: SegmenterPlan, segmenter: nn.Module, loss: float, step: i
 def time_step(config: SegmenterSection, n_modalities: int, n_classes: int, size: tuple[int, ...], device: str) -> float:
     """Return the seconds that a step of one sample of a size takes, the first left out; nothing is kept."""
     network = Segmenter(n_modalities, n_classes, config).to(device)
-    criterion = make_criterion(n_classes).to(device)
+    criterion = make_criterion(n_classes, config.background_weight).to(device)
     scan, labels = torch.zeros(1, n_modalities, *size, device=device), torch.zeros(1, 1, *size, device=device)
     for run in range(3):
         if run == 1:
@@ -236,20 +232,11 @@ def make_sampler(plan: SegmenterPlan, scans: ScanPool) -> ArmSampler:
     return ArmSampler(plan.arm, scans, view, plan.scheme, len(plan.modalities), plan.seed)
 
 
-def make_criterion(n_classes: int) -> DiceCELoss:
-    """Return the loss: Dice over the batch, without background, and cross-entropy, in which every class counts 1.
-
-    A training sets the first of the weights of cross-entropy at each step: :func:`background_weight`.
-    """
-    return DiceCELoss(
-        include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=torch.ones(n_classes)
-    )
-
-
-def background_weight(config: SegmenterSection, step: int) -> float:
-    """Return the weight of background in cross-entropy at a step: up from .1 to 1 by the middle of the steps."""
-    risen = min(1.0, step / (RISE_SHARE * config.steps))
-    return START_BACKGROUND_WEIGHT + (1.0 - START_BACKGROUND_WEIGHT) * risen
+def make_criterion(n_classes: int, background_weight: float) -> DiceCELoss:
+    """Return the loss: Dice over the batch, without background, and cross-entropy with background weighted."""
+    weight = torch.ones(n_classes)
+    weight[0] = background_weight
+    return DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, weight=weight)
 
 
 def learning_rate(config: SegmenterSection, step: int) -> float:
