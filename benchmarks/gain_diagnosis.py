@@ -18,7 +18,6 @@ that is chosen afterwards may be tested on them. Finished trainings are kept in 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from pipeline.generate.sampling import render_volume, to_intensity
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import run_stages
 from pipeline.seeds import derive_seed, torch_stream
-from pipeline.segmentation.arms import Arm, Mixing, make_arm
+from pipeline.segmentation.arms import Arm, Mixing, choose_synthetic_cases, make_arm
 from pipeline.segmentation.scans import ScanPool
 from pipeline.train.weights import load_generator
 
@@ -84,9 +83,9 @@ def list_tasks(
 
     def arm_of(name: ArmName, cases: Sequence[Case], schedule: Schedule | None = None) -> Arm:
         entry = found[name]
-        mixing = Mixing(entry["synthetic_share"], schedule or entry["schedule"])
-        arm = make_arm(name, 1.0, real.complete(real.split("train")), cases, mixing, config.evaluate)
-        return replace(arm, paste_share=entry["paste_share"])
+        mixing = Mixing(entry["synthetic_share"], schedule or entry["schedule"], None, entry["paste_share"])
+        some = choose_synthetic_cases(cases, entry["n_synthetic"] or None, config.run.seed)
+        return make_arm(name, 1.0, real.complete(real.split("train")), some, mixing, config.evaluate)
 
     own = synthetic["own"]
     arms: dict[str, tuple[Arm, int]] = {name: (arm_of(name, own), 1) for name in BASE}
@@ -94,7 +93,6 @@ def list_tasks(
     arms["true scans"] = arm_of(OURS, synthetic["true scans"]), 1
     arms["synthetic first"] = arm_of(OURS, own, "synthetic-first"), 1
     arms.update({f"{name}, twice the steps": (arm_of(name, own), 2) for name in LENGTHENED})
-    # The stream of the stage, so that trainings are those of the run, but for the generator of the second and later.
     seed = derive_seed(config.run.seed, "evaluate")
     tasks = []
     for title, (arm, times) in arms.items():

@@ -34,7 +34,11 @@ from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES, MET
 
 STAGES_OF_FOLD = ("ingest", "train", "generate", "evaluate")
 N_VAL = 2
-SETTINGS = ("evaluate.arms=[real-aug, real-syn-aug, copypaste-aug, random-contrast-aug]", "evaluate.n_seeds=2")
+SETTINGS = (
+    "evaluate.arms=[real-aug, real-syn-aug, copypaste-aug, random-contrast-aug]",
+    "evaluate.n_seeds=2",
+    "evaluate.n_generators=1",
+)
 LIMITATION = (
     "What the intervals and tests above leave out: persons of one fold are tested by the same trainings, and folds "
     "share training persons, so that persons are not independent; each fold has one generator, so that the luck of a "

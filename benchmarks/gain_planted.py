@@ -21,7 +21,7 @@ from pipeline.phantom.planted import Effect, PlantedSizes, write_planted
 from pipeline.runner import StageContext, load_stage
 from pipeline.tracking import StageTracker, Tracking
 
-METRIC, SHOWN = "dice", ("delta", "ci", "p_holm")
+METRIC, SHOWN = "dice", ("delta", "ci", "role", "p", "p_holm", "significant")
 SETTINGS: dict[str, Any] = {
     "arms": ["real", "real-syn"],
     "baseline": "real",
@@ -53,7 +53,7 @@ def evaluate_planted(config: RunConfig, effect: Effect, sizes: PlantedSizes, see
     Returns
     -------
     dict
-        By region: ``delta``, ``ci`` and ``p_holm`` of real-syn against real by Dice.
+        By region: :data:`SHOWN` of real-syn against real by Dice.
     """
     with tempfile.TemporaryDirectory(prefix="gain-planted-") as name:
         run_dir, out = Path(name), Path(name) / "evaluation"

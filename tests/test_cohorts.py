@@ -164,7 +164,7 @@ def test_what_an_interval_does_not_hold_and_whom_segmenters_did_not_see_is_said(
         config = tiny_evaluation(**{"arms": ["real-aug", "real-syn"], **changes}).evaluate
         return list_source_cautions(config, real, {OWN: Source(real, n_persons)}, 7)
 
-    assert cautions() == ["One generator and one cohort: what another would give is not in the interval."]
+    assert cautions() == ["One generator at each share: intervals do not include the variation between generators."]
     assert cautions(n_seeds=3, n_generators=3) == []
     assert cautions(arms=["real-aug"]) == []
     (part,) = cautions(n_seeds=3, n_generators=2)

@@ -10,6 +10,7 @@ from pipeline.evaluate.comparison import Planned
 from pipeline.evaluate.findings import Findings, find_main, list_planned
 from pipeline.evaluate.gain import describe_main, describe_rivals
 from pipeline.evaluate.intervals import Statistics
+from pipeline.evaluate.mixing import list_search_cautions
 from pipeline.evaluate.scores import Score
 
 ARMS = ["real-aug", "real-syn-aug", "copypaste-aug", "random-contrast-aug"]
@@ -25,7 +26,8 @@ def findings_of(means, config, n_seeds=3):
         for patient in range(30)
         for metric in ("dice", "hd95")
     ]
-    arms = tuple(SimpleNamespace(name=name, share=1.0) for name in means)
+    cases = {"real-syn-aug": ("case",), "random-contrast-aug": ("case",)}
+    arms = tuple(SimpleNamespace(name=name, share=1.0, synthetic_cases=cases.get(name, ())) for name in means)
     planned = list_planned(config, ("WT",))
     return Findings(None, arms, (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
 
@@ -70,11 +72,40 @@ def test_a_rival_that_ties_or_wins_stands_beside_the_summary():
     findings = findings_of(means, config)
     assert "significantly better" in describe_main(findings, config)
     said = describe_rivals(findings)
-    assert said.startswith("Beside cheap rivals, real-syn-aug changes whole tumour Dice with all real scans by ")
-    copied, contrast = said.split("; ")
-    assert copied.endswith("against copypaste-aug, which is not significant: the interval crosses 0")
+    copied, contrast = said.removesuffix(".").split(". ")
+    assert copied.startswith("real-syn-aug changes whole tumour Dice by ")
+    assert copied.endswith(
+        "against copypaste-aug with all real scans, which is not significant: the interval crosses 0"
+    )
     assert "-0.050 (95% CI " in contrast
-    assert contrast.endswith("against random-contrast-aug, which is significantly worse.")
+    assert contrast.endswith("against random-contrast-aug with all real scans, which is significantly worse")
+
+
+def test_arms_without_synthetic_scans_have_no_rivals_and_a_baseline_with_them_needs_no_stand_in():
+    means = {"real-aug": 0.7, "copypaste-aug": 0.8}
+    config = tiny_evaluation(arms=list(means)).evaluate
+    assert describe_rivals(findings_of(means, config)) == ""
+    means = {"real-syn-aug": 0.7, "real-aug": 0.8}
+    config = tiny_evaluation(arms=list(means), baseline="real-syn-aug").evaluate
+    assert describe_main(findings_of(means, config), config).startswith("real-aug changes whole tumour Dice by")
+
+
+def test_an_arm_without_real_scans_claims_nothing_against_a_share_that_its_generator_went_beyond(tmp_path):
+    arms = {"arms": ["real-aug", "syn"], "shares": [0.25, 1.0]}
+    planned = list_planned(tiny_evaluation(**arms).evaluate, ("WT",))
+    roles = {plan.share: plan.role for plan in planned if plan.metric == "dice"}
+    assert roles == {0.25: "reported", 1.0: "primary"}
+    received = list_planned(tiny_evaluation(**arms, received_release=tmp_path).evaluate, ("WT",))
+    assert {plan.share: plan.role for plan in received if plan.metric == "dice"}[0.25] == "secondary"
+
+
+def test_a_rival_that_was_tried_with_fewer_settings_is_told():
+    search = {"synthetic_shares": [0.125, 0.25, 0.5]}
+    assert list_search_cautions(tiny_evaluation(arms=ARMS, search=search).evaluate) == [
+        "copypaste-aug was tried with 1 setting on val, real-syn-aug with 3."
+    ]
+    even = {**search, "paste_shares": [0.25, 0.5, 0.75]}
+    assert list_search_cautions(tiny_evaluation(arms=ARMS, search=even).evaluate) == []
 
 
 def test_a_rival_that_was_trained_but_not_planned_claims_nothing():
@@ -87,4 +118,6 @@ def test_a_rival_that_was_trained_but_not_planned_claims_nothing():
 def test_without_a_rival_that_is_said():
     config = tiny_evaluation(arms=ARMS[:2]).evaluate
     said = describe_rivals(findings_of({"real-aug": 0.7, "real-syn-aug": 0.75}, config))
-    assert said == "real-syn-aug was not compared with any cheap rival (copypaste-aug, random-contrast-aug)."
+    assert said == (
+        "real-syn-aug was not compared with any rival that needs no generator (copypaste-aug, random-contrast-aug)."
+    )

@@ -90,6 +90,8 @@ def test_a_measured_spread_gives_a_range():
     upper = Spread(0.05, 0.06, 0.05)
     low, high = smallest_detectable_gain(STUDY, SPREAD), smallest_detectable_gain(STUDY, upper)
     sentence = describe_power(STUDY, SPREAD, upper)
-    assert f"for the primary comparison of {low:.3f} or more to {high:.3f} or more, and" in sentence
+    assert (
+        f"for the primary comparison of {low:.3f} or more as measured, or only of {high:.3f} or more, and" in sentence
+    )
     assert "(measured standard deviations" in sentence
     assert "4 trainings do not rule out 0.06 between trainings, hence the range" in sentence

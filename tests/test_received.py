@@ -74,7 +74,7 @@ def test_evaluation_on_a_received_release_needs_nothing_but_ones_own_scans(finis
     assert f"Synthetic scans are those of a received release; its audit's verdict: {verdict} under " in cautions
     assert "It is not known whether persons behind the release are among these test patients" in cautions
     assert "released by override, for the reason: " in cautions
-    assert "One generator and one cohort" in cautions
+    assert "One generator at each share" in cautions
     assert {arm["name"]: arm["n_synthetic"] for arm in gain["arms"]} == {"real-aug": 0, "syn-aug": 4}
     assert not (run_dir / "evaluation" / RECEIVED_FOLDER).exists()
     assert plan_stages(config, run_dir)["evaluate"].holds

@@ -233,11 +233,11 @@ def list_source_cautions(
         return []
     cautions = []
     if config.n_generators == 1:
-        cautions.append("One generator and one cohort: what another would give is not in the interval.")
+        cautions.append("One generator at each share: intervals do not include the variation between generators.")
     elif config.n_generators < config.n_seeds:
         cautions.append(
-            f"{config.n_generators} generators for {config.n_seeds} trainings: of what another generator would give "
-            "the interval holds a part only."
+            f"{config.n_generators} generators for {config.n_seeds} trainings: intervals include the variation between "
+            "generators in part only."
         )
     members = choose_members(real, max(config.shares), seed)
     n_lacking = len(members) - len(real.complete(members)) if sources[OWN].n_persons is not None else 0

@@ -240,7 +240,7 @@ def judge(comparison: Comparison, alpha: float) -> str:
         (not agrees_in_sign(comparison), "mean and ranks disagree, few patients decide it"),
         (comparison.role == "reported", "reported only, no claim was planned"),
         (is_primary, f"p is not below {alpha:g}"),
-        (not is_primary, "not after correction for all secondary comparisons"),
+        (not is_primary, f"after Holm's correction over the secondary comparisons p is not below {alpha:g}"),
     )
     return f"not significant: {next(reason for holds, reason in obstacles if holds)}"
 

@@ -120,7 +120,8 @@ class Findings:
 def list_planned(config: EvaluateSection, regions: Sequence[str]) -> tuple[Planned, ...]:
     """List the comparisons of a config: each pair at each share, in each region; one of them is the primary.
 
-    By a metric that is not planned a comparison is reported, and claims nothing.
+    Some are reported only, and claim nothing: those by a metric that is not planned; and, below all real patients,
+    those of an arm without real scans with one that has some, as the former's generator was trained on all patients.
     """
     without_real = [name for name, share in list_arms(config) if share == 0.0]
     listed = plan_comparisons(config.planned, config.shares, regions, COMPARED_METRICS, without_real)
@@ -129,7 +130,9 @@ def list_planned(config: EvaluateSection, regions: Sequence[str]) -> tuple[Plann
     def role(plan: Planned) -> Role:
         if plan == main:
             return "primary"
-        return "secondary" if plan.metric in config.planned_metrics else "reported"
+        is_even = len({plan.arm, plan.baseline} & set(without_real)) != 1 or plan.share == 1.0
+        is_fair = is_even or config.received_release is not None
+        return "secondary" if is_fair and plan.metric in config.planned_metrics else "reported"
 
     return tuple(replace(plan, role=role(plan)) for plan in listed)
 

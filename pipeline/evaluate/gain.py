@@ -9,16 +9,14 @@ from pipeline.config_evaluate import MAIN_ARM, RIVALS, EvaluateSection
 from pipeline.evaluate.cohorts import OWN, count_persons, describe_sources, list_source_cautions, origin_of
 from pipeline.evaluate.comparison import (
     COMPARISON_DEFINITIONS,
-    change_in_words,
     comparison_json,
     describe_finding,
-    judge,
     list_cautions,
-    share_in_words,
 )
 from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, Findings
 from pipeline.evaluate.grouping import group_patients, read_filling
 from pipeline.evaluate.intervals import Summary
+from pipeline.evaluate.mixing import list_search_cautions
 from pipeline.evaluate.power import ASSUMED_SPREAD, Study, describe_power
 from pipeline.evaluate.simulation import estimate_spread, widen_seed_spread
 from pipeline.evaluate.steps_check import PLATEAU_TOLERANCE, StepsCheck
@@ -29,10 +27,9 @@ from pipeline.evaluate.subgroups import (
     describe_filling,
     subgroups_json,
 )
-from pipeline.labels import REGION_TITLES
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Arm
-from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, METRIC_TITLES, PRESENT_METRIC
+from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_METRIC
 
 # A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
 MIN_DICE_LEARNT = 0.05
@@ -88,7 +85,7 @@ def describe_gain(
         "comparisons": [comparison_json(comparison, config.alpha) for comparison in findings.comparisons],
         "subgroups": [row for found in subgroups for row in subgroups_json(found)],
         "fairness": describe_fairness(subgroups, config.alpha) if subgroups else "",
-        "filling": " ".join(filter(None, (describe_filling(found, config.alpha) for found in subgroups[:1]))),
+        "filling": describe_fillings(subgroups, config),
         **({"power": measure_power(context, findings)} if findings.main else {}),
     }
 
@@ -99,22 +96,31 @@ def describe_main(findings: Findings, config: EvaluateSection) -> str:
     if main is None:
         return "One arm was trained, so that nothing is compared."
     finding = describe_finding(main, findings.statistics.alpha)
-    if (main.arm, main.baseline) == (MAIN_ARM, config.baseline):
+    if (main.arm, main.baseline) == (MAIN_ARM, config.baseline) or config.baseline == MAIN_ARM:
         return finding
     return f"{MAIN_ARM} against {config.baseline} was not planned, another comparison stands in its place: {finding}"
 
 
 def describe_rivals(findings: Findings) -> str:
-    """Say in one sentence how the main comparison's arm does against each cheap rival; empty if nothing is compared."""
+    """Say how the main comparison's arm does against each rival without a generator; empty if it has none either."""
     main, alpha = findings.main, findings.statistics.alpha
-    if main is None:
+    if (
+        main is None
+        or main.arm in RIVALS
+        or all(arm.name != main.arm or not arm.synthetic_cases for arm in findings.arms)
+    ):
         return ""
     if not findings.rivals:
-        return f"{main.arm} was not compared with any cheap rival ({', '.join(RIVALS)})."
-    found = "; ".join(f"{change_in_words(rival, alpha)}, which is {judge(rival, alpha)}" for rival in findings.rivals)
-    title = f"{REGION_TITLES[MAIN_REGION]} {METRIC_TITLES[MAIN_METRIC]}"
-    share = share_in_words(findings.rivals[0].share)
-    return f"Beside cheap rivals, {main.arm} changes {title} {share} by {found}."
+        return f"{main.arm} was not compared with any rival that needs no generator ({', '.join(RIVALS)})."
+    return " ".join(describe_finding(rival, alpha) for rival in findings.rivals)
+
+
+def describe_fillings(subgroups: Sequence[SubgroupFindings], config: EvaluateSection) -> str:
+    """Say whether strata were helped that the plan filled, by the main comparison; empty if it filled none."""
+    found = " ".join(filter(None, (describe_filling(one, config.alpha) for one in subgroups[:1])))
+    if found and config.n_generators > 1:
+        found += f" Synthetic cases are counted in the cohort of the first of {config.n_generators} generators."
+    return found
 
 
 def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[str, Any]:
@@ -158,7 +164,7 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
     origin += list_source_cautions(config, experiment.real, experiment.sources, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
-    training = []
+    training = list_search_cautions(config)
     if steps_check is None:
         training.append("Whether more steps would help was not tried.")
     elif not steps_check.is_plateau:
@@ -168,7 +174,7 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
         if pasted < MIN_PASTED * asked:
             training.append(
                 f"{title} was to paste a tumour into {asked:.0%} of slices or patches and found a place in "
-                f"{pasted:.0%}; take larger patches before calling it weak."
+                f"{pasted:.0%}: a larger `patch_voxels` would do it justice."
             )
     for region in experiment.real.scheme.regions:
         summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
@@ -193,7 +199,9 @@ def compare_groups(context: StageContext, findings: Findings) -> tuple[SubgroupF
     asked = [plan for plan in findings.planned if (plan.arm, plan.baseline) == (main.arm, main.baseline)]
     return tuple(
         # The plan on disk is that of the run's own cohort, the one at all patients.
-        compare_subgroups(findings.table, plan, groups, findings.statistics, filling if plan.share == OWN.share else {})
+        compare_subgroups(
+            findings.table, plan, groups, findings.statistics, filling if (plan.share or 1.0) == OWN.share else {}
+        )
         for plan in sorted(asked, key=lambda plan: plan.role != "primary")
     )
 

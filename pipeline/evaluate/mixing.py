@@ -64,6 +64,17 @@ def count_trials(config: EvaluateSection) -> int:
     return sum(tried) * config.search.n_seeds
 
 
+def list_search_cautions(config: EvaluateSection) -> list[str]:
+    """Say which rivals were tried with fewer settings than the arms with synthetic scans."""
+    counts = {arm: len(candidates) for arm, candidates in list_searches(config).items()}
+    n_ours = counts.get(SCANS_ARM, 1)
+    return [
+        f"{arm} was tried with {n} {'setting' if n == 1 else 'settings'} on val, {SCANS_ARM} with {n_ours}."
+        for arm, n in counts.items()
+        if n < n_ours
+    ]
+
+
 def choose_mixing(context: StageContext, experiment: Experiment) -> tuple[dict[ArmName, Mixing], tuple[Trial, ...]]:
     """Try the candidates and take the best on val for each kind of arm, the first of even ones.
 

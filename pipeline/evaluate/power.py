@@ -121,7 +121,9 @@ def describe_power(study: Study, spread: Spread, upper: Spread | None = None, po
         f"{spread.patient:.2g} between patients, {spread.seed:.2g} between trainings, {spread.residual:.2g} else"
     )
     if upper is not None:
-        known += f"; {study.n_seeds} trainings do not rule out {upper.seed:.2g} between trainings, hence the range"
+        known += (
+            f"; {study.n_seeds} trainings do not rule out {upper.seed:.2g} between trainings, hence the second figure"
+        )
     return (
         f"{study.n_patients} test patients and {seeds} find, with a probability of {power:.0%}, a mean gain "
         f"{', and '.join(found)} ({known})."
@@ -135,4 +137,6 @@ def _range_in_words(study: Study, spread: Spread, upper: Spread | None, family: 
     if upper is None:
         return f"of {gain:.3f} or more"
     worst = smallest_detectable_gain(study, upper, family, power)
-    return f"of {gain:.3f} or more to {'none at all' if worst is None else f'{worst:.3f} or more'}"
+    if worst is None:
+        return f"of {gain:.3f} or more as measured, or of no size at all"
+    return f"of {gain:.3f} or more as measured, or only of {worst:.3f} or more"

@@ -18,7 +18,7 @@ from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, MET
 MIN_PATIENTS = 5
 EXPLORATORY = (
     "Subgroups are exploratory: they were not among the planned comparisons, and no correction is made for their "
-    "number, so that one in twenty leaves 0 out by chance."
+    "number, so that some intervals leave 0 out by chance."
 )
 
 FEW_SEEDS = f"{MIN_SEEDS} trainings of each arm or more are needed, intervals leave out the luck of a single one"

@@ -106,14 +106,15 @@ def open_experiment(context: StageContext) -> Experiment:
     Raises
     ------
     DataError
-        If the real cohort has no train, val or test patients, or the synthetic one differs in grid, classes or
-        modalities, or a received release is not intact.
+        If the real cohort has no train, val or test patients, an arm has too few cases of a kind, the synthetic cohort
+        differs in grid, classes or modalities, or a received release is not intact.
     ConfigError
         If a share has too few persons for a generator.
     """
     config = context.config.evaluate
     real, (own, received) = open_cohort(context.folder("ingest")), open_own(context)
     check_cohorts(real, own, is_received=config.received_release is not None)
+    check_arms(context, real, own)
     sources = make_sources(context, real, own)
     scans = ScanPool(real.modalities)
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
@@ -210,6 +211,20 @@ def check_cohorts(real: Cohort, synthetic: Cohort, is_received: bool = False) ->
             raise DataError(
                 f"{what} of the synthetic cohort; expected the real cohort's {of_real}, got {of_synthetic}; {cure}"
             )
+
+
+def check_arms(context: StageContext, real: Cohort, own: Cohort) -> None:
+    """Refuse now what would be refused after hours of training generators: too few cases of a kind for an arm.
+
+    Raises
+    ------
+    DataError
+    """
+    config = context.config.evaluate
+    n_synthetic = max((n for n in config.search.n_synthetic if n != "all"), default=None)
+    synthetic = choose_synthetic_cases(own.cases, n_synthetic, context.seed)
+    for name, share in list_arms(config):
+        make_arm(name, share, choose_real(context, real, share) if share else (), synthetic, UNMIXED, config)
 
 
 def choose_pictured(cases: tuple[Case, ...]) -> tuple[Case, ...]:
