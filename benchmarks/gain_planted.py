@@ -1,6 +1,6 @@
 """Does the evaluation find a gain and a harm that were planted, and none where there is none? With real trainings.
 
-    python benchmarks/gain_planted.py [--seeds 3] [--steps 400] [--test 16] [--repeats 2] [--spacing-mm 6] [--workers 2]
+    python benchmarks/gain_planted.py [--seeds 3] [--steps 900] [--test 16] [--repeats 2] [--spacing-mm 6] [--workers 2]
 
 Phantoms, one of them the real training patient (:mod:`pipeline.phantom.planted`). ``gain``: the synthetic cohort is
 twelve more phantoms with their own label maps. ``harm``: these with the label maps of one another. ``none``: copies of
@@ -74,7 +74,7 @@ def is_right(effect: Effect, row: dict[str, Any]) -> bool:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for option, default in (("seeds", 3), ("steps", 400), ("test", 16), ("repeats", 2), ("workers", 2)):
+    for option, default in (("seeds", 3), ("steps", 900), ("test", 16), ("repeats", 2), ("workers", 2)):
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--spacing-mm", type=float, default=6.0)
     given = parser.parse_args()
