@@ -4,12 +4,12 @@
                                   [--seeds 3] [--augmentation none|run] [--out FILE]
 
 RUN is a run folder whose ingest is done, of phantoms. A training has some members, and canaries (nobody's label maps
-with looks that nobody has, :mod:`pipeline.audit.canaries`) that a coin each puts in: the promise holds for any person,
-so also for those that are easiest to remember. The discriminator, which the promise covers too, is asked about each
-canary; those with the highest logits are guessed to be in, those with the lowest out. A lower bound of epsilon above the
-promise says that noise is missing; with noise none may be. Delta is small, as what is shown at a large one is little.
-Without augmentation of what the discriminator sees, unless the run's own is asked for: it hides members from both
-trainings alike. The last line is JSON.
+with looks that nobody has, :mod:`pipeline.audit.canaries`) that a coin each puts in: the promise holds for any
+person, so also for those that are easiest to remember. The discriminator, which the promise covers too, is asked
+about each canary; those with the highest logits are guessed to be in, those with the lowest out. A lower bound of
+epsilon above the promise says that noise is missing; with noise none may be. Delta is small, as what is shown at a
+large one is little. Without augmentation of what the discriminator sees, unless the run's own is asked for: it hides
+members from both trainings alike. The last line is JSON.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The evaluation finds a gain and a harm that are planted, by real trainings; at length: ``benchmarks/gain_planted.py``."""
+"""The evaluation finds a planted gain and a planted harm, by real trainings; ``benchmarks/gain_planted.py``: at length."""
 
 import json
 
