@@ -1,4 +1,4 @@
-"""The evaluation finds a planted gain and a planted harm, by real trainings; ``benchmarks/gain_planted.py``: at length."""
+"""The evaluation finds a planted gain and harm, by real trainings; ``benchmarks/gain_planted.py``: at length."""
 
 import json
 
