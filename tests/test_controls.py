@@ -87,6 +87,18 @@ def test_an_attack_that_knows_the_dealt_membership_and_intervals_too_short_are_s
     assert not any(control.behaved for control in judge_dealt(dealt(100), POLICY))
 
 
+def test_intervals_of_few_references_are_not_held_to_what_they_cannot_promise() -> None:
+    """With nine persons and two references one audit in ten was invalid for nothing."""
+    few = np.arange(9) < 6
+    for seed in range(30):
+        tables = deal_again(few, 2, 100, seed)
+        noise = rng(seed).normal(size=(len(NAMES), 2, 9)) + rng((seed, 1)).normal(0, 2, 9)
+        scores = dict(zip(NAMES, noise, strict=True))
+        assert all(control.behaved for control in judge_dealt([Dealt(table, scores) for table in tables], POLICY))
+    peeking = [Dealt(table, {NAME: noise[0] + 3.0 * table}) for table in tables]
+    assert not judge_dealt(peeking, POLICY)[0].behaved
+
+
 def test_shadows_that_tell_who_is_in_are_seen() -> None:
     """The complement of the release under attack among its shadows: whoever is in was out of most of them."""
     name, found = "likelihood-ratio", []
