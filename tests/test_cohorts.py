@@ -15,11 +15,18 @@ from pipeline.config import parse_config
 from pipeline.errors import ConfigError
 from pipeline.evaluate import cohorts, stage, trainings
 from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, list_origins, list_source_cautions
+from pipeline.generate import recipe as recipe_module
 from pipeline.runner import StageContext, run_stages
 from pipeline.segmentation.arms import Mixing
 
 CHOSEN = {"real-syn-aug": Mixing(0.25), "random-contrast-aug": Mixing(0.25)}
 ARMS = ["real-aug", "real-syn-aug", "syn", "random-contrast-aug"]
+
+
+@pytest.fixture
+def run_dir(tmp_path, segment_run):
+    """Return a run folder of this test alone: generators stay in it."""
+    return shutil.copytree(segment_run, tmp_path / "run")
 
 
 @pytest.fixture
@@ -44,9 +51,9 @@ def test_a_cohort_is_needed_for_each_share_and_generator_of_arms_that_use_one():
     assert origins(arms=["real-aug", "real-syn"], shares=[0.5], received_release="theirs") == ["1-0"]
 
 
-def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, segment_run, real, recipe):
+def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, run_dir, real, recipe):
     config = tiny_evaluation(arms=ARMS, shares=[1.0, 0.5], n_seeds=2, n_generators=2)
-    context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
     half = tuple(case.subject for case in choose_members(real, 0.5, 7))
     everyone = tuple(case.subject for case in real.split("train"))
@@ -63,14 +70,14 @@ def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, seg
     assert not found["real-aug", 0.5, 0]
     for name in ("real-syn-aug", "random-contrast-aug"):
         folders = [found[name, share, number] for share in (1.0, 0.5) for number in (0, 1)]
-        assert folders == [{segment_run.name}, {"1-1"}, {"0.5-0"}, {"0.5-1"}]
-    assert [found["syn", 0.0, number] for number in (0, 1)] == [{segment_run.name}, {"1-1"}]
+        assert folders == [{run_dir.name}, {"1-1"}, {"0.5-0"}, {"0.5-1"}]
+    assert [found["syn", 0.0, number] for number in (0, 1)] == [{run_dir.name}, {"1-1"}]
 
 
 @pytest.mark.usefixtures("recipe")
-def test_trainings_take_the_generators_in_turn(tmp_path, segment_run, monkeypatch):
+def test_trainings_take_the_generators_in_turn(tmp_path, run_dir, monkeypatch):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], n_seeds=3, n_generators=2)
-    context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
     tasks = []
     monkeypatch.setattr(trainings, "iterate_trainings", lambda _, items, __: tasks.extend(items) or [])
@@ -83,29 +90,46 @@ def test_trainings_take_the_generators_in_turn(tmp_path, segment_run, monkeypatc
     ]
 
 
-def test_a_generator_that_is_done_is_only_read_and_one_half_removed_is_made_again(tmp_path, segment_run, recipe):
+def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made_again(tmp_path, run_dir, recipe):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
-    context = StageContext(config, segment_run, tmp_path, 7, Recorder())
+    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
     for _ in range(2):
         trainings.open_experiment(context)
     assert len(recipe.calls) == 1
-    folder = tmp_path / "generators" / "0.5-0"
-    cohorts.remove_sources(tmp_path)
+    folder = cohorts.generators_folder(context) / "0.5-0"
+    cohorts.remove_sources(context)
     assert {path.name for path in folder.iterdir()} == {"made.json"}
     assert json.loads((folder / "made.json").read_text()) == {"n_persons": 2, "n_cases": 3}
     trainings.open_experiment(context)
     assert len(recipe.calls) == 2
 
 
-def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finished_run, tmp_path):
+def test_generators_of_another_recipe_are_not_gone_on_from(tmp_path, run_dir, recipe):
+    config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
+    for seed in (7, 8):
+        trainings.open_experiment(StageContext(config, run_dir, tmp_path, seed, Recorder()))
+    assert len(recipe.calls) == 2
+    assert len(list((run_dir / cohorts.GENERATORS_FOLDER).iterdir())) == 1
+
+
+def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finished_run, tmp_path, monkeypatch):
     """The whole way at the smallest size: trained, planned, drawn, curated; killed amid, and the same bytes."""
     changes = {"arms": ["real-aug", "real-syn-aug"], "shares": [1.0, 0.5], "n_seeds": 2, "n_generators": 2}
-    config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], **changes}}, "tests")
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    for folder in (whole, cut):
-        folder.mkdir()
-    stage.run(StageContext(config, finished_run, whole, 7, Recorder()))
-    gain = json.loads((whole / "gain.json").read_text())
+
+    def context_of(name, fail_after=None, **more):
+        config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], **changes, **more}}, "tests")
+        run_dir, out = tmp_path / f"run-{name.split('-')[0]}", tmp_path / name
+        if not run_dir.is_dir():
+            shutil.copytree(finished_run, run_dir)
+        out.mkdir(exist_ok=True)
+        return StageContext(config, run_dir, out, 7, Recorder(fail_after=fail_after))
+
+    def kept(context):
+        return {path.name for path in cohorts.generators_folder(context).glob("*/*")}
+
+    whole = context_of("whole")
+    stage.run(whole)
+    gain = json.loads((whole.out / "gain.json").read_text())
     n_members = len(open_cohort(finished_run / "cohort").split("train"))
     assert [(one["share"], one["number"], one["n_persons"]) for one in gain["generators"]] == [
         (1.0, 0, n_members),
@@ -119,17 +143,25 @@ def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finis
     assert arms["real-syn-aug", 0.5]["n_generators"] == 2
     assert arms["real-aug", 0.5]["n_generator_persons"] is None
     assert not [caution for caution in gain["cautions"] if "generator" in caution]
-    assert {path.name for path in whole.rglob("generators/*/*")} == {"made.json"}
+    generator = {"made.json", "model.json", "generator.safetensors"}
+    assert kept(whole) == generator
+    cut = context_of("cut", fail_after=3)
     with pytest.raises(KeyboardInterrupt):
-        stage.run(StageContext(config, finished_run, cut, 7, Recorder(fail_after=3)))
-    assert {path.name for path in cut.glob("generators/*/*")} == {"made.json", "synthetic"}
-    stage.run(StageContext(config, finished_run, cut, 7, Recorder()))
-    assert digest_tree(whole) == digest_tree(cut)
+        stage.run(cut)
+    assert kept(cut) == {*generator, "synthetic"}
+    stage.run(context_of("cut"))
+    assert digest_tree(whole.out) == digest_tree(cut.out)
+    # Another setting of the evaluation: cohorts are made anew by the generators that are there.
+    monkeypatch.setattr(recipe_module, "train_generator", lambda *_: pytest.fail("it has been trained"))
+    again = context_of("whole-again", alpha=0.1)
+    stage.run(again)
+    assert (again.out / "scores.csv").read_bytes() == (whole.out / "scores.csv").read_bytes()
 
 
 def test_generators_of_one_share_differ(finished_run, tmp_path):
     config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], "n_seeds": 3, "n_generators": 3}}, "tests")
-    context = StageContext(config, finished_run, tmp_path, 7, Recorder())
+    run_dir = shutil.copytree(finished_run, tmp_path / "run")
+    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
     sources = trainings.open_experiment(context).sources
     assert list(sources) == [Origin(1.0, 0), Origin(1.0, 1), Origin(1.0, 2)]
     first_scans = [np.asarray(source.cohort.cases[0].image("t1")) for source in sources.values()]

@@ -56,10 +56,10 @@ def test_a_reference_killed_amid_its_clearing_up_is_read_and_cleared(
             attack_one(task)
     # The mark came first: there is no moment in which neither it nor the checkpoint to go on from is there.
     left = {path.name for path in task.folder.iterdir()}
-    assert left == {"scores.json", "generator.safetensors", "synthetic", "checkpoints"}
+    assert left == {"scores.json", "generator.safetensors", "model.json", "synthetic", "checkpoints"}
     monkeypatch.setattr(references, "repeat_recipe", lambda *_: pytest.fail("it has been trained"))
     first = attack_one(task)
-    assert {path.name for path in task.folder.iterdir()} == {"scores.json", "generator.safetensors"}
+    assert {path.name for path in task.folder.iterdir()} == {"scores.json", "generator.safetensors", "model.json"}
     assert attack_one(task) == first
     assert {len(scores) for scores in first["scores"].values()} == {3}
     assert {name: len(errors) for name, errors in first["others"].items()} == {"errors": 4}

@@ -18,14 +18,14 @@ from pipeline.config_evaluate import EvaluateSection
 from pipeline.errors import ConfigError
 from pipeline.evaluate.received import ReceivedRelease, open_received
 from pipeline.generate.recipe import SYNTHETIC_FOLDER, repeat_recipe
-from pipeline.layout import WEIGHTS_FILE
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
 from pipeline.segmentation.arms import RECIPES, choose_real_cases, list_arms
 from pipeline.train.loop import CHECKPOINTS
 
-GENERATORS_FOLDER = "generators"
+# Beside the stages' folders, private as they are.
+GENERATORS_FOLDER = ".generators"
 MADE_FILE = "made.json"
 
 
@@ -142,6 +142,7 @@ def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origi
     config = context.config
     is_received = config.evaluate.received_release is not None
     sources = {OWN: Source(own, None if is_received else count_persons(real.split("train")))}
+    root = generators_folder(context)
     tasks = [
         CohortTask(
             origin,
@@ -149,15 +150,28 @@ def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origi
             real,
             config,
             context.seed,
-            context.out / GENERATORS_FOLDER,
+            root,
         )
         for origin in list_origins(config.evaluate)
         if origin != OWN
     ]
     check_members(tasks, config)
+    # Of another training or generation: not to be gone on from.
+    for other in (context.run_dir / GENERATORS_FOLDER).glob("*"):
+        if other != root:
+            shutil.rmtree(other)
     for task, cohort in zip(tasks, iterate_trainings(make_cohort, tasks, config.compute), strict=True):
         sources[task.origin] = Source(cohort, count_persons(task.members))
     return sources
+
+
+def generators_folder(context: StageContext) -> Path:
+    """Return the folder of further generators: they hold as long as the stages train and generate do.
+
+    Not within the stage's own folder: another step size of segmenters, another level or arm must not cost generators.
+    """
+    recipe = context.done("generate").get("fingerprint", "")
+    return context.run_dir / GENERATORS_FOLDER / f"{recipe[:16]}-{context.seed:x}"
 
 
 def count_persons(cases: Sequence[Case]) -> int:
@@ -186,7 +200,7 @@ def check_members(tasks: Sequence[CohortTask], config: RunConfig) -> None:
 
 
 def make_cohort(task: CohortTask) -> Cohort:
-    """Train one generator and make its cohort; one with its marker is only read."""
+    """Train one generator and make its cohort; what is there already is only read."""
     folder, origin = task.folder, task.origin
     if not (folder / MADE_FILE).is_file() or not (folder / SYNTHETIC_FOLDER).is_dir():
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,18 +208,17 @@ def make_cohort(task: CohortTask) -> Cohort:
         description = f"generator {origin.number} of {origin.share:.0%} of the patients"
         cohort = repeat_recipe(task.config, task.real, task.members, seed, folder, description)
         write_whole(folder / MADE_FILE, {"n_persons": count_persons(task.members), "n_cases": len(cohort.cases)})
-    # The marker is there, so that what was to go on from is no longer needed; only the cohort is.
+    # The marker is there, so that what was to go on from is no longer needed.
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     return open_cohort(folder / SYNTHETIC_FOLDER)
 
 
-def remove_sources(out: Path) -> None:
-    """Remove the cohorts of further generators, as large as the run's own each; the record stays.
+def remove_sources(context: StageContext) -> None:
+    """Remove the cohorts of further generators, as large as the run's own each; the generators stay, to make them anew.
 
     Renamed first: a cohort half removed by a kill must not be taken for a whole one.
     """
-    for folder in sorted((out / GENERATORS_FOLDER).glob("*")):
+    for folder in sorted(generators_folder(context).glob("*")):
         removed = folder / "removed.tmp"
         if (folder / SYNTHETIC_FOLDER).is_dir():
             (folder / SYNTHETIC_FOLDER).replace(removed)

@@ -39,7 +39,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.table("arms", [_table_row(entry) for entry in gain["arms"]])
     draw_figures(context, findings, subgroups)
     remove_received(context.out)
-    remove_sources(context.out)
+    remove_sources(context)
     return {
         "best_arm": findings.best_arm(findings.at_share(findings.top_share)).name,
         "n_test": len(experiment.real.patients("test")),

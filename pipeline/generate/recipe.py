@@ -11,8 +11,9 @@ from pipeline.cohort import Case, Cohort, open_cohort
 from pipeline.config import RunConfig
 from pipeline.generate.public_labels import LABELS_FILE, public_labels
 from pipeline.generate.synthesis import generate_cohort
+from pipeline.layout import MODEL_FILE
 from pipeline.parallel import training_device
-from pipeline.train.loop import CHECKPOINTS, train_generator
+from pipeline.train.loop import CHECKPOINTS, train_generator, write_model_card
 from pipeline.train.plan import TrainingPlan
 from pipeline.train.weights import load_generator
 
@@ -35,7 +36,8 @@ def repeat_recipe(
     seed : int
         Root of the streams.
     folder : Path
-        Gets the generator, ``checkpoints/``, of which a training that was cut off goes on, and ``synthetic/``.
+        Gets the generator and ``model.json``, ``checkpoints/``, of which a training that was cut off goes on, and
+        ``synthetic/``. A generator that is there is not trained again.
     description : str
         Shown with the progress.
 
@@ -53,17 +55,20 @@ def repeat_recipe(
     if training_device(compute) == "cpu":
         # One of several workers: what it calls starts no more of them.
         compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
-    plan = TrainingPlan(
-        members,
-        cohort.scheme,
-        cohort.modalities,
-        config.train,
-        compute,
-        seed,
-        description,
-        public_labels(config, compute, cohort, seed, folder / CHECKPOINTS / LABELS_FILE),
-    )
-    train_generator(plan, folder)
+    if not (folder / MODEL_FILE).is_file():
+        plan = TrainingPlan(
+            members,
+            cohort.scheme,
+            cohort.modalities,
+            config.train,
+            compute,
+            seed,
+            description,
+            public_labels(config, compute, cohort, seed, folder / CHECKPOINTS / LABELS_FILE),
+        )
+        train_generator(plan, folder)
+        # Written last: a generator with it is whole.
+        write_model_card(folder, plan, cohort.spacing_mm, cohort.shape)
     synthetic = folder / SYNTHETIC_FOLDER
     shutil.rmtree(synthetic, ignore_errors=True)
     generate_cohort(load_generator(folder), cohort, members, config.generate, compute, seed, synthetic)
