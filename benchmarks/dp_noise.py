@@ -1,6 +1,6 @@
 """Does an audit see the noise of differential privacy? The same training with it and without, audited by one run.
 
-    python benchmarks/dp_noise.py RUN [--epsilon 1] [--delta 1e-4] [--members 20] [--canaries 84] [--steps 1200]
+    python benchmarks/dp_noise.py RUN [--epsilon 0.5] [--delta 1e-4] [--members 10] [--canaries 60] [--steps 300]
                                   [--seeds 3] [--augmentation none|run] [--out FILE]
 
 RUN is a run folder whose ingest is done, of phantoms. A training has some members, and canaries (nobody's label maps
@@ -88,11 +88,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
-    parser.add_argument("--epsilon", type=float, default=1.0)
+    parser.add_argument("--epsilon", type=float, default=0.5)
     parser.add_argument("--delta", type=float, default=1e-4)
-    parser.add_argument("--members", type=int, default=20)
-    parser.add_argument("--canaries", type=int, default=84)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--canaries", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--augmentation", choices=("none", "run"), default="none")
     parser.add_argument("--out", type=Path)
