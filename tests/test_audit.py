@@ -17,7 +17,7 @@ from pipeline.audit.page import audit_section
 from pipeline.audit.policy import DEFAULT_FILE
 from pipeline.cohort import Cohort, digest_file, digest_of, digest_tree, open_cohort, read_tsv, write_tsv
 from pipeline.errors import DataError
-from pipeline.layout import WEIGHTS_FILE
+from pipeline.layout import MODEL_FILE, WEIGHTS_FILE
 from pipeline.runner import StageContext
 
 
@@ -178,7 +178,7 @@ def test_audit_writes_scores_and_risks_of_every_patient(run_dir: Path, audited: 
         assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     # References' scans and checkpoints are not kept: they are made of real patients.
     kept = {path.name for path in (out / "references" / "01").iterdir()}
-    assert kept == {"scores.json", WEIGHTS_FILE}
+    assert kept == {"scores.json", MODEL_FILE, WEIGHTS_FILE}
 
 
 def test_audit_records_its_figures_without_a_patient(audited: tuple[Path, RecordingTracker]) -> None:

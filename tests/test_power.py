@@ -94,4 +94,4 @@ def test_a_measured_spread_gives_a_range():
         f"for the primary comparison of {low:.3f} or more as measured, or only of {high:.3f} or more, and" in sentence
     )
     assert "(measured standard deviations" in sentence
-    assert "4 trainings do not rule out 0.06 between trainings, hence the range" in sentence
+    assert "4 trainings do not rule out 0.06 between trainings, hence the second figure" in sentence
