@@ -25,8 +25,9 @@ import numpy as np
 
 from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, load_config
-from pipeline.config_evaluate import ArmName, Schedule
+from pipeline.config_evaluate import MAIN_ARM, RIVALS, ArmName, EvaluateSection, Schedule
 from pipeline.evaluate.intervals import Statistics, mean_interval
+from pipeline.evaluate.steps_check import doubled_section
 from pipeline.evaluate.trainings import Experiment, TrainingTask, choose_pictured, train_and_score
 from pipeline.generate.sampling import render_volume, to_intensity
 from pipeline.parallel import iterate_trainings
@@ -36,9 +37,9 @@ from pipeline.segmentation.arms import Arm, Mixing, choose_synthetic_cases, make
 from pipeline.segmentation.scans import ScanPool
 from pipeline.train.weights import load_generator
 
-BASE: tuple[ArmName, ...] = ("real-aug", "copypaste-aug", "random-contrast-aug", "real-syn-aug")
-LENGTHENED: tuple[ArmName, ...] = ("copypaste-aug", "random-contrast-aug", "real-syn-aug")
-OURS: ArmName = "real-syn-aug"
+OURS = MAIN_ARM
+LENGTHENED: tuple[ArmName, ...] = (*RIVALS, OURS)
+BASE: tuple[ArmName, ...] = ("real-aug", *LENGTHENED)
 BOUNDS = (-1.0, 1.0)
 
 
@@ -76,6 +77,8 @@ def list_tasks(
     """Return every training with its title."""
     gain = json.loads((run / "evaluation" / "gain.json").read_text(encoding="utf-8"))
     found = {arm["name"]: arm for arm in gain["arms"] if arm["share"] == 1.0}
+    # The stage's own, so that what it drew is drawn here.
+    seed = derive_seed(config.run.seed, "evaluate")
     scans = ScanPool(real.modalities)
     cases = [*real.complete(real.split("train")), *(case for some in synthetic.values() for case in some)]
     window = scans.fit_window(cases, config.evaluate.dimensions, 2**config.evaluate.levels)
@@ -84,19 +87,18 @@ def list_tasks(
     def arm_of(name: ArmName, cases: Sequence[Case], schedule: Schedule | None = None) -> Arm:
         entry = found[name]
         mixing = Mixing(entry["synthetic_share"], schedule or entry["schedule"], None, entry["paste_share"])
-        some = choose_synthetic_cases(cases, entry["n_synthetic"] or None, config.run.seed)
+        some = choose_synthetic_cases(cases, entry["n_synthetic"] or None, seed)
         return make_arm(name, 1.0, real.complete(real.split("train")), some, mixing, config.evaluate)
 
     own = synthetic["own"]
-    arms: dict[str, tuple[Arm, int]] = {name: (arm_of(name, own), 1) for name in BASE}
-    arms["real labels"] = arm_of(OURS, synthetic["real labels"]), 1
-    arms["true scans"] = arm_of(OURS, synthetic["true scans"]), 1
-    arms["synthetic first"] = arm_of(OURS, own, "synthetic-first"), 1
-    arms.update({f"{name}, twice the steps": (arm_of(name, own), 2) for name in LENGTHENED})
-    seed = derive_seed(config.run.seed, "evaluate")
+    as_run, doubled = config.evaluate, doubled_section(config.evaluate)
+    arms: dict[str, tuple[Arm, EvaluateSection]] = {name: (arm_of(name, own), as_run) for name in BASE}
+    arms["real labels"] = arm_of(OURS, synthetic["real labels"]), as_run
+    arms["true scans"] = arm_of(OURS, synthetic["true scans"]), as_run
+    arms["synthetic first"] = arm_of(OURS, own, "synthetic-first"), as_run
+    arms.update({f"{name}, twice the steps": (arm_of(name, own), doubled) for name in LENGTHENED})
     tasks = []
-    for title, (arm, times) in arms.items():
-        section = config.evaluate.model_copy(update={"steps": times * config.evaluate.steps})
+    for title, (arm, section) in arms.items():
         for number in range(n_seeds):
             folder = out / "trainings" / f"{title.replace(', ', '-').replace(' ', '-')}-{number}"
             tasks.append((title, TrainingTask(experiment, arm, number, section, config.compute, seed, folder)))

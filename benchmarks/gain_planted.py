@@ -17,24 +17,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pipeline.config import RunConfig
-from pipeline.phantom.planted import Effect, PlantedSizes, write_planted
+from pipeline.phantom.planted import EVALUATION, Effect, PlantedSizes, write_planted
 from pipeline.runner import StageContext, load_stage
 from pipeline.tracking import StageTracker, Tracking
 
 METRIC, SHOWN = "dice", ("delta", "ci", "role", "p", "p_holm", "significant")
-SETTINGS: dict[str, Any] = {
-    "arms": ["real", "real-syn"],
-    "baseline": "real",
-    "search": {"synthetic_shares": [0.5]},
-    "filters": 8,
-    "levels": 2,
-    "learning_rate": 3e-3,
-}
 
 
 def make_config(n_seeds: int, steps: int, workers: int) -> RunConfig:
     """Return the config of an evaluation."""
-    evaluate = {**SETTINGS, "n_seeds": n_seeds, "steps": steps, "validate_every": max(1, steps // 4)}
+    evaluate = {**EVALUATION, "n_seeds": n_seeds, "steps": steps, "validate_every": max(1, steps // 4)}
     compute = {"accelerator": "cpu", "workers": workers}
     return RunConfig.model_validate({"evaluate": evaluate, "compute": compute, "tracking": {"uri": "none"}})
 

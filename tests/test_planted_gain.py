@@ -8,20 +8,10 @@ from segment_builders import Recorder
 from pipeline.cohort import open_cohort
 from pipeline.config import RunConfig
 from pipeline.evaluate import stage
-from pipeline.phantom.planted import PlantedSizes, write_planted
+from pipeline.phantom.planted import EVALUATION, PlantedSizes, write_planted
 from pipeline.runner import StageContext
 
 SIZES = PlantedSizes(n_train=1, n_val=4, n_test=12, n_synthetic=24, spacing_mm=6.0)
-SECTION = {
-    "arms": ["real", "real-syn"],
-    "baseline": "real",
-    "search": {"synthetic_shares": [0.5]},
-    "filters": 8,
-    "levels": 2,
-    "learning_rate": 3e-3,
-}
-
-
 # A gain is there once segmenters have learnt, near the plateau on val (900 steps bring no more); by then trainings
 # differ by .1, which takes five of them. A harm of this size shows with three.
 LENGTHS = {"gain": {"n_seeds": 5, "steps": 600}, "harm": {"n_seeds": 3, "steps": 600}}
@@ -29,7 +19,7 @@ LENGTHS = {"gain": {"n_seeds": 5, "steps": 600}, "harm": {"n_seeds": 3, "steps":
 
 def compare(tmp_path, effect):
     """Evaluate a planted effect: the comparison of real-syn with real by Dice of the whole tumour."""
-    section = {**SECTION, **LENGTHS[effect], "validate_every": LENGTHS[effect]["steps"] // 4}
+    section = {**EVALUATION, **LENGTHS[effect], "validate_every": LENGTHS[effect]["steps"] // 4}
     write_planted(tmp_path, effect, SIZES, seed=1)
     out = tmp_path / "evaluation"
     out.mkdir()

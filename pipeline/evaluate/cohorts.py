@@ -68,11 +68,13 @@ def origin_of(config: EvaluateSection, share: float, number: int = 0) -> Origin:
 
 def list_origins(config: EvaluateSection) -> tuple[Origin, ...]:
     """Return the cohorts that the arms use, the run's own first: it is opened whichever arms are trained."""
-    using = [(name, share) for name, share in list_arms(config) if RECIPES[name].synthetic != "none"]
-    used = (origin_of(config, share, number) for _, share in using for number in range(config.n_generators))
-    # What a search trains at the largest share, though no arm with real scans may be asked for.
-    searched = [origin_of(config, max(config.shares))] if using and config.search.n_candidates > 1 else []
-    return tuple(dict.fromkeys((OWN, *used, *searched)))
+    used = (
+        origin_of(config, share, number)
+        for name, share in list_arms(config)
+        if RECIPES[name].synthetic != "none"
+        for number in range(config.n_generators)
+    )
+    return tuple(dict.fromkeys((OWN, *used)))
 
 
 def choose_members(real: Cohort, share: float, seed: int) -> tuple[Case, ...]:

@@ -216,17 +216,13 @@ def describe(comparison: Comparison, alpha: float) -> str:
 def describe_finding(comparison: Comparison, alpha: float) -> str:
     """Say in one sentence what a comparison found."""
     title = f"{REGION_TITLES[comparison.region]} {METRIC_TITLES[comparison.metric]}"
-    change = f"{change_in_words(comparison, alpha)} {share_in_words(comparison.share)}"
-    return f"{comparison.arm} changes {title} by {change}, which is {judge(comparison, alpha)}."
-
-
-def change_in_words(comparison: Comparison, alpha: float) -> str:
-    """Say by how much an arm differs from what it is compared with."""
     interval = "" if comparison.ci is None else f" ({interval_in_words(comparison.ci, alpha)})"
-    return f"{comparison.delta:+.3f}{interval} against {comparison.baseline}"
+    change = f"{comparison.arm} changes {title} by {comparison.delta:+.3f}{interval}"
+    against = f"against {comparison.baseline} {share_in_words(comparison.share)}"
+    return f"{change} {against}, which is {_judge(comparison, alpha)}."
 
 
-def judge(comparison: Comparison, alpha: float) -> str:
+def _judge(comparison: Comparison, alpha: float) -> str:
     """Say what may be claimed, and if nothing, the first thing that is against it."""
     is_better = (comparison.delta > 0) == IS_BETTER_HIGHER[comparison.metric]
     direction = "better" if is_better else "worse"

@@ -9,7 +9,7 @@ does not find the third. Everything lies on the working grid at once, so that no
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,15 @@ from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.layout import FOLDERS
 from pipeline.phantom.cohort import PhantomSubject, make_subject
 
+# An evaluation's section, but for lengths: the smallest that shows what the synthetic cohort does.
+EVALUATION: dict[str, Any] = {
+    "arms": ["real", "real-syn"],
+    "baseline": "real",
+    "search": {"synthetic_shares": [0.5]},
+    "filters": 8,
+    "levels": 2,
+    "learning_rate": 3e-3,
+}
 Effect = Literal["gain", "harm", "none"]
 # Of the brain's intensities, the one that becomes white.
 WHITE_PERCENTILE = 99.5
