@@ -298,7 +298,8 @@ def write_json(path: Path, content: object) -> None:
 
 def write_whole(path: Path, content: object) -> None:
     """Write JSON that is there whole or not at all: it marks work as done, and a kill must not tear it."""
-    temporary = path.with_name("writing.tmp")
+    # A name of its own: several workers may write to one folder.
+    temporary = path.with_name(f"{path.name}.tmp")
     write_json(temporary, content)
     temporary.replace(path)
 

@@ -199,7 +199,7 @@ def test_audit_cut_off_and_resumed_ends_with_the_same_bytes(
     second = tmp_path / "audit" / "references" / "02"
     whole = (second / "scores.json").read_text()
     (second / "scores.json").unlink()
-    (second / "writing.tmp").write_text(whole[: len(whole) // 2])
+    (second / "scores.json.tmp").write_text(whole[: len(whole) // 2])
     audit(run_dir, tmp_path / "audit")
     assert digest_tree(tmp_path / "audit") == digest_tree(audited[0])
 

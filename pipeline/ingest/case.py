@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.attributes import describe_tumor, tissue_contrast
-from pipeline.cohort import write_case, write_json
+from pipeline.cohort import write_case, write_whole
 from pipeline.config import IngestSection
 from pipeline.errors import CaseError, SynthcohortError
 from pipeline.figures import quality_picture, save_picture
@@ -91,11 +91,8 @@ def ingest_case(task: IngestTask) -> IngestOutcome:
         )
     if outcome.reason:
         _remove(task)
-    # Renamed when whole: a mark torn by a kill would count as a finished case.
     mark.parent.mkdir(parents=True, exist_ok=True)
-    temporary = mark.with_suffix(".tmp")
-    write_json(temporary, asdict(outcome))
-    temporary.replace(mark)
+    write_whole(mark, asdict(outcome))
     return outcome
 
 
