@@ -1,7 +1,8 @@
 """Builders shared by the tests: small scans, sources and cohorts, all generated."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-from pipeline.cohort import CaseData, Cohort, open_cohort, write_case, write_cohort_files
+from pipeline.cohort import CaseData, Cohort, digest_tree, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, parse_config
 from pipeline.generate.placement import LabelMaps
 from pipeline.generate.plan import AskedCase
@@ -237,14 +238,22 @@ def check_whole(maps: LabelMaps) -> None:
 
 
 @pytest.fixture(scope="session")
-def segment_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder with a tiny real cohort and a tiny synthetic one."""
+def segment_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a run folder with a tiny real cohort and a tiny synthetic one, to read; see :func:`own_segment_run`."""
     from segment_builders import SPLITS, write_tiny_cohort
 
     folder = tmp_path_factory.mktemp("segment")
     write_tiny_cohort(folder / "cohort", SPLITS)
     write_tiny_cohort(folder / "synthetic", ("n/a",) * 3, first=100)
-    return folder
+    before = digest_tree(folder)
+    yield folder
+    assert digest_tree(folder) == before, "a test wrote into the run folder that all share; use own_segment_run"
+
+
+@pytest.fixture
+def own_segment_run(segment_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of that run folder for this test alone: further generators stay in a run folder."""
+    return shutil.copytree(segment_run, tmp_path_factory.mktemp("own") / "run")
 
 
 @pytest.fixture

@@ -24,12 +24,6 @@ ARMS = ["real-aug", "real-syn-aug", "syn", "random-contrast-aug"]
 
 
 @pytest.fixture
-def run_dir(tmp_path, segment_run):
-    """Return a run folder of this test alone: generators stay in it."""
-    return shutil.copytree(segment_run, tmp_path / "run")
-
-
-@pytest.fixture
 def recipe(monkeypatch):
     made = Recipe()
     monkeypatch.setattr(cohorts, "repeat_recipe", made)
@@ -51,9 +45,9 @@ def test_a_cohort_is_needed_for_each_share_and_generator_of_arms_that_use_one():
     assert origins(arms=["real-aug", "real-syn"], shares=[0.5], received_release="theirs") == ["1-0"]
 
 
-def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, run_dir, real, recipe):
+def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, own_segment_run, real, recipe):
     config = tiny_evaluation(arms=ARMS, shares=[1.0, 0.5], n_seeds=2, n_generators=2)
-    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
+    context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
     half = tuple(case.subject for case in choose_members(real, 0.5, 7))
     everyone = tuple(case.subject for case in real.split("train"))
@@ -70,14 +64,14 @@ def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, run
     assert not found["real-aug", 0.5, 0]
     for name in ("real-syn-aug", "random-contrast-aug"):
         folders = [found[name, share, number] for share in (1.0, 0.5) for number in (0, 1)]
-        assert folders == [{run_dir.name}, {"1-1"}, {"0.5-0"}, {"0.5-1"}]
-    assert [found["syn", 0.0, number] for number in (0, 1)] == [{run_dir.name}, {"1-1"}]
+        assert folders == [{own_segment_run.name}, {"1-1"}, {"0.5-0"}, {"0.5-1"}]
+    assert [found["syn", 0.0, number] for number in (0, 1)] == [{own_segment_run.name}, {"1-1"}]
 
 
 @pytest.mark.usefixtures("recipe")
-def test_trainings_take_the_generators_in_turn(tmp_path, run_dir, monkeypatch):
+def test_trainings_take_the_generators_in_turn(tmp_path, own_segment_run, monkeypatch):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], n_seeds=3, n_generators=2)
-    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
+    context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
     tasks = []
     monkeypatch.setattr(trainings, "iterate_trainings", lambda _, items, __: tasks.extend(items) or [])
@@ -90,9 +84,11 @@ def test_trainings_take_the_generators_in_turn(tmp_path, run_dir, monkeypatch):
     ]
 
 
-def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made_again(tmp_path, run_dir, recipe):
+def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made_again(
+    tmp_path, own_segment_run, recipe
+):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
-    context = StageContext(config, run_dir, tmp_path, 7, Recorder())
+    context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
     for _ in range(2):
         trainings.open_experiment(context)
     assert len(recipe.calls) == 1
@@ -104,12 +100,12 @@ def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made
     assert len(recipe.calls) == 2
 
 
-def test_generators_of_another_recipe_are_not_gone_on_from(tmp_path, run_dir, recipe):
+def test_generators_of_another_recipe_are_not_gone_on_from(tmp_path, own_segment_run, recipe):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
     for seed in (7, 8):
-        trainings.open_experiment(StageContext(config, run_dir, tmp_path, seed, Recorder()))
+        trainings.open_experiment(StageContext(config, own_segment_run, tmp_path, seed, Recorder()))
     assert len(recipe.calls) == 2
-    assert len(list((run_dir / cohorts.GENERATORS_FOLDER).iterdir())) == 1
+    assert len(list((own_segment_run / cohorts.GENERATORS_FOLDER).iterdir())) == 1
 
 
 def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finished_run, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,12 +111,13 @@ def full_plan():
 
 @pytest.fixture(scope="module")
 def all_arms(full_plan, segment_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("all") / "evaluation"
+    run_dir = shutil.copytree(segment_run, tmp_path_factory.mktemp("all") / "run")
+    folder = run_dir / "evaluation"
     folder.mkdir()
     recorder = Recorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cohorts, "repeat_recipe", Recipe())
-        summary = stage.run(StageContext(full_plan, segment_run, folder, 7, recorder))
+        summary = stage.run(StageContext(full_plan, run_dir, folder, 7, recorder))
     return SimpleNamespace(folder=folder, summary=summary, recorder=recorder)
 
 
@@ -259,9 +261,9 @@ def recipe(monkeypatch):
 
 @pytest.mark.usefixtures("recipe")
 def test_the_candidate_that_is_best_on_val_is_chosen_and_the_first_of_even_ones(
-    monkeypatch, tmp_path, segment_run, full_plan
+    monkeypatch, tmp_path, own_segment_run, full_plan
 ):
-    context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder())
+    context = StageContext(full_plan, own_segment_run, tmp_path, 7, Recorder())
     experiment = trainings.open_experiment(context)
     for reached, expected, others in (((0.2, 0.3), 0.5, 0.3), ((0.3, 0.2), 0.25, 0.6), ((0.3, 0.3), 0.25, 0.3)):
         answered = (*reached, *reached[::-1], 0.4, 0.1)
@@ -288,8 +290,8 @@ def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
 
 
 @pytest.mark.usefixtures("recipe")
-def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp_path, segment_run, full_plan):
-    context = StageContext(full_plan, segment_run, tmp_path, 7, Recorder(fail_after=1))
+def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp_path, own_segment_run, full_plan):
+    context = StageContext(full_plan, own_segment_run, tmp_path, 7, Recorder(fail_after=1))
     experiment = trainings.open_experiment(context)
     # The first candidate's figure is recorded, those after it are not.
     with pytest.raises(KeyboardInterrupt):
