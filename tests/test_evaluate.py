@@ -24,6 +24,7 @@ from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.scores import Score
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Mixing, deciding_arm
+from pipeline.segmentation.surface import diagonal_mm
 
 
 def test_the_stage_writes_the_same_bytes_after_a_kill(tmp_path, segment_run):
@@ -137,6 +138,13 @@ def test_every_arm_is_trained_at_every_share_and_those_without_real_scans_once(a
     with (all_arms.folder / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["arm"], float(row["share"])) for row in rows} == found
+
+
+def test_no_interval_of_a_distance_reaches_beyond_the_image(all_arms):
+    gain = json.loads((all_arms.folder / "gain.json").read_text())
+    ends = [region["hd95"]["ci"][1] for arm in gain["arms"] for region in arm["regions"].values()]
+    # Segmenters of four steps miss whole regions: some intervals end at the bound.
+    assert max(ends) == pytest.approx(diagonal_mm(SHAPE, (4.0, 4.0, 4.0)))
 
 
 def test_the_stage_runs_on_patches_of_volumes(tmp_path, segment_run):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,11 @@ def test_arms_with_other_patients_are_not_compared():
 def test_the_difference_is_arm_minus_baseline():
     table = ScoreTable([*SCORES, Score("real-syn", 0, "a", "WT", "dice", 0.7, 1.0)])
     assert table.difference("real-syn", "real", 1.0, "WT", "dice").values == pytest.approx(-0.2)
+
+
+def test_no_distance_is_beyond_the_diagonal_of_the_image_and_other_metrics_keep_their_bounds():
+    table = ScoreTable([], diagonal_mm=80.0)
+    assert table.bounds("hd95") == (0.0, 80.0)
+    assert table.difference_bounds("lesion_hd95") == (-80.0, 80.0)
+    assert table.bounds("dice") == (0.0, 1.0)
+    assert table.difference_bounds("volume_error_ml") == (-math.inf, math.inf)

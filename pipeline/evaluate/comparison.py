@@ -18,7 +18,6 @@ from pipeline.segmentation.catalogue import (
     DISTANCE_METRIC,
     IS_BETTER_HIGHER,
     METRIC_TITLES,
-    METRICS_BY_NAME,
     MISSED_METRIC,
 )
 
@@ -166,7 +165,7 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
             region=plan.region,
             metric=plan.metric,
             delta=float(values.mean()),
-            ci=mean_interval(values, statistics, METRICS_BY_NAME[plan.metric].difference_bounds),
+            ci=mean_interval(values, statistics, table.difference_bounds(plan.metric)),
             p=p_values[number],
             p_holm=corrected.get(number),
             n_patients=len(values),

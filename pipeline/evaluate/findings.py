@@ -13,7 +13,8 @@ from pipeline.evaluate.scores import FloatArray, PatientTable, ScoreTable
 from pipeline.evaluate.significance import Role
 from pipeline.evaluate.trainings import Experiment, TrainingResult
 from pipeline.segmentation.arms import Arm, list_arms
-from pipeline.segmentation.catalogue import COMPARED_METRICS, METRICS_BY_NAME
+from pipeline.segmentation.catalogue import COMPARED_METRICS
+from pipeline.segmentation.surface import diagonal_mm
 
 MAIN_REGION, MAIN_METRIC = "WT", "dice"
 
@@ -41,7 +42,9 @@ class Findings:
     @cached_property
     def table(self) -> ScoreTable:
         """All scores."""
-        return ScoreTable(score for result in self.results for score in result.scores)
+        real = self.experiment.real
+        longest_mm = diagonal_mm(real.shape, (real.spacing_mm,) * 3)
+        return ScoreTable((score for result in self.results for score in result.scores), longest_mm)
 
     @cached_property
     def _summaries(self) -> dict[tuple[str, float, str, str], Summary | None]:
@@ -104,7 +107,7 @@ class Findings:
         """Sum up a metric over test patients; None where no patient has it."""
         key = (arm.name, arm.share, region, metric)
         if key not in self._summaries:
-            values, bounds = self.values(arm, region, metric), METRICS_BY_NAME[metric].bounds
+            values, bounds = self.values(arm, region, metric), self.table.bounds(metric)
             self._summaries[key] = summarise(values, self.statistics, bounds) if len(values) else None
         return self._summaries[key]
 

@@ -24,7 +24,7 @@ from pipeline.evaluate.picture_style import (
 )
 from pipeline.evaluate.scores import ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRICS_BY_NAME
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER
 
 MAX_COLUMNS = 5
 # Of the axis of shares: beyond its ends, and between two that stand at one share.
@@ -53,7 +53,7 @@ def learning_curves(
     table: ScoreTable, arms: Sequence[str], region: str, metric: str, statistics: Statistics
 ) -> list[LearningCurve]:
     """Sum up each arm at each of its shares."""
-    bounds = METRICS_BY_NAME[metric].bounds
+    bounds = table.bounds(metric)
     return [
         LearningCurve(
             arm,

@@ -1,5 +1,6 @@
 """Scores of all trainings, indexed once: by arm, share of the real data, region and metric."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.segmentation.catalogue import METRICS_BY_NAME
 
 FloatArray = NDArray[np.float64]
 
@@ -76,9 +78,12 @@ class ScoreTable:
     Parameters
     ----------
     scores : iterable of Score
+    diagonal_mm : float, optional
+        Of the test patients' images: no distance is larger.
     """
 
-    def __init__(self, scores: Iterable[Score]) -> None:
+    def __init__(self, scores: Iterable[Score], diagonal_mm: float = math.inf) -> None:
+        self._diagonal_mm = diagonal_mm
         self._values: dict[tuple[str, float, str, str], dict[tuple[str, int], float]] = {}
         for score in scores:
             key = (score.arm, score.share, score.region, score.metric)
@@ -89,6 +94,16 @@ class ScoreTable:
         self.regions = tuple(dict.fromkeys(region for _, _, region, _ in keys))
         self.metrics = tuple(dict.fromkeys(metric for _, _, _, metric in keys))
         self._shares = {arm: tuple(sorted({share for other, share, _, _ in keys if other == arm})) for arm in self.arms}
+
+    def bounds(self, metric: str) -> tuple[float, float]:
+        """Return the least and greatest value that a metric can have in these patients."""
+        low, high = METRICS_BY_NAME[metric].bounds
+        return low, min(high, self._diagonal_mm) if METRICS_BY_NAME[metric].unit == "mm" else high
+
+    def difference_bounds(self, metric: str) -> tuple[float, float]:
+        """Return the least and greatest difference between two values of a metric."""
+        low, high = self.bounds(metric)
+        return low - high, high - low
 
     def shares(self, arm: str) -> tuple[float, ...]:
         """Return the shares of the real data that an arm was trained with, rising."""

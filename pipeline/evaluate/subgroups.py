@@ -13,7 +13,7 @@ from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import ScoreTable
 from pipeline.evaluate.significance import MIN_SEEDS
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES, METRICS_BY_NAME
+from pipeline.segmentation.catalogue import IS_BETTER_HIGHER, METRIC_TITLES
 
 MIN_PATIENTS = 5
 EXPLORATORY = (
@@ -92,7 +92,7 @@ def compare_subgroups(
         If the comparison lacks scores.
     """
     differences = table.difference(planned.arm, planned.baseline, planned.share, planned.region, planned.metric)
-    bounds = METRICS_BY_NAME[planned.metric].difference_bounds
+    bounds = table.difference_bounds(planned.metric)
     found, left_out = [], []
     for attribute, members in list_groups(groups).items():
         for group, patients in members.items():

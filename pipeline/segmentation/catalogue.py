@@ -31,7 +31,7 @@ class Metric:
     definition : str
     is_better_higher : bool
     bounds : tuple of float
-        Least and greatest value that it can have.
+        Least and greatest value that it can have, whatever the image; no distance is beyond an image's diagonal.
     unit : str
         Empty where it has none.
     """
@@ -41,12 +41,6 @@ class Metric:
     is_better_higher: bool = True
     bounds: tuple[float, float] = (0.0, 1.0)
     unit: str = ""
-
-    @property
-    def difference_bounds(self) -> tuple[float, float]:
-        """Least and greatest difference between two values."""
-        width = self.bounds[1] - self.bounds[0]
-        return -width, width
 
 
 UNBOUNDED = (0.0, math.inf)
