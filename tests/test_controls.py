@@ -87,16 +87,35 @@ def test_an_attack_that_knows_the_dealt_membership_and_intervals_too_short_are_s
     assert not any(control.behaved for control in judge_dealt(dealt(100), POLICY))
 
 
-def test_intervals_of_few_references_are_not_held_to_what_they_cannot_promise() -> None:
+def dealt_noise(n_references: int, is_member: NDArray, seed: int) -> list[Dealt]:
+    """Return scores of all attacks without shadows that tell nothing, by dealt memberships."""
+    shape = (len(NAMES), n_references, len(is_member))
+    noise = rng(seed).normal(size=shape) + rng((seed, 1)).normal(0, 2, len(is_member))
+    scores = dict(zip(NAMES, noise, strict=True))
+    return [Dealt(table, scores) for table in deal_again(is_member, n_references, 100, seed)]
+
+
+def test_intervals_of_few_persons_and_references_are_not_judged_and_the_control_says_that_it_cannot_fire() -> None:
     """With nine persons and two references one audit in ten was invalid for nothing."""
-    few = np.arange(9) < 6
     for seed in range(30):
-        tables = deal_again(few, 2, 100, seed)
-        noise = rng(seed).normal(size=(len(NAMES), 2, 9)) + rng((seed, 1)).normal(0, 2, 9)
-        scores = dict(zip(NAMES, noise, strict=True))
-        assert all(control.behaved for control in judge_dealt([Dealt(table, scores) for table in tables], POLICY))
-    peeking = [Dealt(table, {NAME: noise[0] + 3.0 * table}) for table in tables]
-    assert not judge_dealt(peeking, POLICY)[0].behaved
+        found = judge_dealt(dealt_noise(2, np.arange(9) < 6, seed), POLICY)
+        assert all(control.behaved and not control.able for control in found)
+        assert "so few persons and references" in found[0].observed
+
+
+@pytest.mark.parametrize(("n_references", "n_members", "n_persons"), [(2, 24, 40), (8, 6, 9)])
+def test_with_enough_of_persons_or_references_intervals_hold_one_half_and_too_short_ones_are_seen(
+    monkeypatch: pytest.MonkeyPatch, n_references: int, n_members: int, n_persons: int
+) -> None:
+    is_member = np.arange(n_persons) < n_members
+    for seed in range(10):
+        found = judge_dealt(dealt_noise(n_references, is_member, seed), POLICY)
+        assert all(control.behaved and control.able for control in found)
+    honest = paired.clustered_variance
+    # Standard errors a third as large.
+    monkeypatch.setattr(paired, "clustered_variance", lambda *of: (honest(*of)[0] / 9, honest(*of)[1]))
+    found = judge_dealt(dealt_noise(n_references, is_member, 0), POLICY)
+    assert not any(control.behaved for control in found)
 
 
 def test_shadows_that_tell_who_is_in_are_seen() -> None:

@@ -11,7 +11,7 @@ from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding, nothing_copied
 from pipeline.audit.exposure import Exposure
 from pipeline.audit.paired import PairedFigure
-from pipeline.audit.policy import DEFAULT_FILE, Policy, load_policy
+from pipeline.audit.policy import DEFAULT_FILE, AtLeast, Policy, load_policy
 from pipeline.audit.verdict import AttackFigure, Findings, Planned, Verdict, _find_copy_gaps, decide
 from pipeline.errors import ConfigError
 from pipeline.statistics import Estimate
@@ -143,8 +143,20 @@ def test_an_attack_without_a_paired_figure_and_idle_controls_stand_in_the_way_of
     idle = replace(WELL, able=False)
     decided = decided_on(attacks[:1], [paired(0.5)], [WELL, idle], all_levels(CLEAN_COPIES))
     assert decided.reasons == (
-        "1 negative controls could not have misbehaved with so few persons, and vouch for nothing",
+        "1 negative controls could not have misbehaved with so few persons or references, and vouch for nothing",
     )
+
+
+def test_no_policy_lets_intervals_pass_that_leave_out_the_spread_between_generators() -> None:
+    lax = POLICY.model_copy(
+        update={"min_references_to_pass": AtLeast(value=2, reason="a house that trains few of them")}
+    )
+    for n_references, verdict in ((2, "unresolved"), (6, "unresolved"), (8, "pass")):
+        figures = [paired(0.5, k=n_references)]
+        decided = decided_on([], figures, [WELL], all_levels(CLEAN_COPIES), policy=lax)
+        assert decided.verdict == verdict
+        if verdict == "unresolved":
+            assert "do not cover the spread between generators" in decided.reasons[0]
 
 
 def test_an_attacker_may_turn_the_sign() -> None:

@@ -209,7 +209,11 @@ def _controls(audit: Mapping[str, Any]) -> str:
     tables["What each attack sees of references that tell everything of their members"] = seen
     controls = [*negative, *positive]
     n_idle = sum(not control["able"] for control in controls)
-    idle = f" {n_idle} of them could not have misbehaved with so few persons: they vouch for nothing." if n_idle else ""
+    idle = (
+        f" {n_idle} of them could not have misbehaved with so few persons or references: they vouch for nothing."
+        if n_idle
+        else ""
+    )
     n_behaved = sum(control["behaved"] for control in controls)
     return (
         f"<h3>Would the audit have seen a leak?</h3><p>{n_behaved} of {len(controls)} controls behaved. Leaks made on "

@@ -8,7 +8,7 @@ from pipeline.audit.attacks.registry import BY_NAME
 from pipeline.audit.controls import Control
 from pipeline.audit.copies import CopyFinding, least_persons
 from pipeline.audit.exposure import Exposure, describe_exposed
-from pipeline.audit.paired import PairedFigure
+from pipeline.audit.paired import MIN_PAIRS, PairedFigure
 from pipeline.audit.policy import Policy
 from pipeline.statistics import Estimate, holm, p_above
 
@@ -139,7 +139,10 @@ def _find_idle_controls(controls: Sequence[Control]) -> list[str]:
     idle = [control for control in controls if not control.able]
     if not idle:
         return []
-    return [f"{len(idle)} negative controls could not have misbehaved with so few persons, and vouch for nothing"]
+    return [
+        f"{len(idle)} negative controls could not have misbehaved with so few persons or references, and vouch for "
+        "nothing"
+    ]
 
 
 def _find_leaks(
@@ -202,6 +205,11 @@ def _find_gaps(attacks: Sequence[AttackFigure], paired: Sequence[PairedFigure], 
         gaps.append(
             f"{n_references} reference generators; their spread, and whether single persons are exposed, is unknown "
             f"below {policy.min_references_to_pass.value}"
+        )
+    elif not all(figure.covers_generators for figure in paired):
+        gaps.append(
+            f"{n_references} reference generators; paired intervals do not cover the spread between generators; "
+            f"expected at least {2 * MIN_PAIRS}; train more references"
         )
     return gaps
 
