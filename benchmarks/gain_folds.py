@@ -30,7 +30,8 @@ from pipeline.ingest.manifest import load_manifest
 from pipeline.layout import FOLDERS, read_done
 from pipeline.runner import run_stages
 from pipeline.seeds import derive_seed, numpy_stream
-from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES, METRICS_BY_NAME
+from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES
+from pipeline.segmentation.surface import diagonal_mm
 
 STAGES_OF_FOLD = ("ingest", "train", "generate", "evaluate")
 N_VAL = 2
@@ -108,7 +109,7 @@ def list_arms(table: ScoreTable, statistics: Statistics) -> list[dict[str, Any]]
 
 def _summarise(table: ScoreTable, arm: str, share: float, region: str, metric: str, statistics: Statistics) -> Summary:
     values = table.table(arm, share, region, metric).values
-    return summarise(values, statistics, METRICS_BY_NAME[metric].bounds)
+    return summarise(values, statistics, table.bounds(metric))
 
 
 def print_tables(arms: Sequence[dict[str, Any]], comparisons: Sequence[Comparison], alpha: float) -> None:
@@ -152,7 +153,7 @@ def main() -> None:
         scores += run_fold(of_fold, run_dir)
         seconds += sum((read_done(run_dir / FOLDERS[stage]) or {}).get("seconds", 0.0) for stage in STAGES_OF_FOLD)
     evaluate = config.evaluate
-    table = ScoreTable(scores)
+    table = ScoreTable(scores, diagonal_mm(config.ingest.size_voxels, (config.ingest.spacing_mm,) * 3))
     statistics = Statistics(evaluate.n_bootstrap, evaluate.alpha, derive_seed(config.run.seed, "folds"))
     comparisons = compare_planned(table, list_planned(evaluate, table.regions), statistics)
     arms = list_arms(table, statistics)
