@@ -323,6 +323,12 @@ def test_a_cohort_without_one_side_of_the_split_is_refused(real, synthetic, miss
         trainings.check_cohorts(kept, synthetic)
 
 
+def test_a_val_without_any_tumour_is_refused_before_generators_are_trained(real, synthetic, monkeypatch):
+    monkeypatch.setattr(type(real), "patients", lambda *_: (SimpleNamespace(tumor_map=lambda: np.zeros(SHAPE)),))
+    with pytest.raises(DataError, match="no patient of val has a tumour"):
+        trainings.check_cohorts(real, synthetic)
+
+
 def test_a_synthetic_cohort_with_other_modalities_is_refused(real, synthetic):
     with pytest.raises(DataError, match="modalities of the synthetic cohort"):
         trainings.check_cohorts(real, dataclasses.replace(synthetic, modalities=("t1",)))

@@ -34,7 +34,7 @@ from pipeline.segmentation.arms import (
 from pipeline.segmentation.inference import most_probable, predict_probabilities
 from pipeline.segmentation.metrics import score_patient
 from pipeline.segmentation.scans import ScanPool, Window
-from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, make_sampler, train_segmenter
+from pipeline.segmentation.segmenter import BestSegmenter, SegmenterPlan, check_val, make_sampler, train_segmenter
 
 MAX_PICTURED = 4
 SCORES_FILE, SLICES_FILE, TRIAL_FILE = "scores.json", "slices.npy", "trial.json"
@@ -201,6 +201,7 @@ def check_cohorts(real: Cohort, synthetic: Cohort, is_received: bool = False) ->
     for side in ("train", "val", "test"):
         if not real.split(side):
             raise DataError(f"no {side} patients; expected at least one; change `ingest.split` or add scans")
+    check_val(real.patients("val"))
     for what, of_real, of_synthetic in (
         ("grid", real.shape, synthetic.shape),
         ("spacing in mm", round(real.spacing_mm, 3), round(synthetic.spacing_mm, 3)),

@@ -8,6 +8,7 @@ left out; gradients clipped at a norm of 12).
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +156,7 @@ def train_segmenter(plan: SegmenterPlan, scans: ScanPool, folder: Path) -> BestS
         If no patient of val has a tumour, or the training diverged.
     """
     config = plan.config
+    check_val(plan.val_cases)
     fabric = Fabric(accelerator=training_device(plan.compute), devices=1, precision=plan.compute.precision)
     segmenter, best = make_segmenters(plan)
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY)
@@ -245,8 +247,17 @@ def learning_rate(config: SegmenterSection, step: int) -> float:
     return config.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
 
 
+def check_val(cases: Iterable[Case]) -> None:
+    """Raise DataError if no patient of val has a tumour: there is nothing to choose a checkpoint by."""
+    if not any(np.asarray(case.tumor_map()).any() for case in cases):
+        raise DataError(
+            "no patient of val has a tumour; expected one at least, to choose a checkpoint by; change "
+            "`ingest.split` or `ingest.split_file`"
+        )
+
+
 def validate(segmenter: nn.Module, plan: SegmenterPlan) -> float:
-    """Return the mean over val patients of their mean Dice, over the regions that they have.
+    """Return the mean over val patients of their mean Dice, over the regions that they have; one has a tumour.
 
     Of a region that a patient lacks the Dice is 0 or 1 for a single voxel: that would choose by chance.
     """
@@ -258,9 +269,4 @@ def validate(segmenter: nn.Module, plan: SegmenterPlan) -> float:
             predicted = predict_case(segmenter, case, plan.inference)
             found = [dice(plan.scheme.region_mask(predicted, r), mask) for r, mask in masks.items() if mask.any()]
             values.append(np.mean(found))
-    if not values:
-        raise DataError(
-            "no patient of val has a tumour; expected one at least, to choose a checkpoint by; change "
-            "`ingest.split` or `ingest.split_file`"
-        )
     return float(np.mean(values))
