@@ -9,7 +9,7 @@ each with the same seeds:
 - ``real labels``: members' own label maps, rendered by the generator, in place of new ones;
 - ``true scans``: other phantoms, scans and label maps, as many: a perfect generator of perfect label maps;
 - ``synthetic first``: the same number of synthetic slices, but before the real ones;
-- ``more steps``: both rivals and ``real-syn-aug`` with twice the steps.
+- ``twice the steps``: ``real-syn-aug`` and the rival that did best on val.
 
 ``random-contrast-aug`` has new label maps without the generator's appearance. Test persons are looked at here: nothing
 that is chosen afterwards may be tested on them. Finished trainings are kept in OUT. The last line is JSON.
@@ -38,8 +38,7 @@ from pipeline.segmentation.scans import ScanPool
 from pipeline.train.weights import load_generator
 
 OURS = MAIN_ARM
-LENGTHENED: tuple[ArmName, ...] = (*RIVALS, OURS)
-BASE: tuple[ArmName, ...] = ("real-aug", *LENGTHENED)
+BASE: tuple[ArmName, ...] = ("real-aug", *RIVALS, OURS)
 BOUNDS = (-1.0, 1.0)
 
 
@@ -71,12 +70,22 @@ def make_others(config: RunConfig, n: int, out: Path) -> tuple[Case, ...]:
     return open_cohort(out / "cohort").cases
 
 
+def read_arms(run: Path) -> dict[str, dict[str, Any]]:
+    """Return the run's arms at all real patients, by name."""
+    gain = json.loads((run / "evaluation" / "gain.json").read_text(encoding="utf-8"))
+    return {arm["name"]: arm for arm in gain["arms"] if arm["share"] == 1.0}
+
+
 def list_tasks(
-    run: Path, config: RunConfig, real: Cohort, synthetic: dict[str, Sequence[Case]], n_seeds: int, out: Path
+    found: dict[str, dict[str, Any]],
+    lengthened: Sequence[ArmName],
+    config: RunConfig,
+    real: Cohort,
+    synthetic: dict[str, Sequence[Case]],
+    n_seeds: int,
+    out: Path,
 ) -> list[tuple[str, TrainingTask]]:
     """Return every training with its title."""
-    gain = json.loads((run / "evaluation" / "gain.json").read_text(encoding="utf-8"))
-    found = {arm["name"]: arm for arm in gain["arms"] if arm["share"] == 1.0}
     # The stage's own, so that what it drew is drawn here.
     seed = derive_seed(config.run.seed, "evaluate")
     scans = ScanPool(real.modalities)
@@ -96,7 +105,7 @@ def list_tasks(
     arms["real labels"] = arm_of(OURS, synthetic["real labels"]), as_run
     arms["true scans"] = arm_of(OURS, synthetic["true scans"]), as_run
     arms["synthetic first"] = arm_of(OURS, own, "synthetic-first"), as_run
-    arms.update({f"{name}, twice the steps": (arm_of(name, own), doubled) for name in LENGTHENED})
+    arms.update({f"{name}, twice the steps": (arm_of(name, own), doubled) for name in lengthened})
     tasks = []
     for title, (arm, section) in arms.items():
         for number in range(n_seeds):
@@ -140,7 +149,10 @@ def main() -> None:
         "real labels": render_members(arguments.run, real, len(own), config.run.seed, arguments.folder / "rendered"),
         "true scans": make_others(config, len(own), arguments.folder / "others"),
     }
-    tasks = list_tasks(arguments.run, config, real, synthetic, arguments.seeds, arguments.folder)
+    found = read_arms(arguments.run)
+    best_rival = max(RIVALS, key=lambda name: max(found[name]["dice_val"]))
+    lengthened = (best_rival, OURS)
+    tasks = list_tasks(found, lengthened, config, real, synthetic, arguments.seeds, arguments.folder)
     tables: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
     dice_val: dict[str, list[float]] = {}
     results = iterate_trainings(train_and_score, [task for _, task in tasks], config.compute)
@@ -160,8 +172,8 @@ def main() -> None:
     }
     means = {title: {region: round(float(v.mean()), 4) for region, v in of.items()} for title, of in scores.items()}
     pairs: list[tuple[str, str]] = [(title, OURS) for title in scores if title != OURS and "twice" not in title]
-    pairs += [(f"{name}, twice the steps", name) for name in LENGTHENED]
-    pairs += [(f"{OURS}, twice the steps", f"{name}, twice the steps") for name in LENGTHENED if name != OURS]
+    pairs += [(f"{name}, twice the steps", name) for name in lengthened]
+    pairs.append((f"{OURS}, twice the steps", f"{best_rival}, twice the steps"))
     rows = [{"name": "gain_diagnosis", **row} for row in compare(scores, pairs, config.run.seed)]
     for row in rows:
         print(f"{row['arm']} against {row['against']}, {row['region']}: {row['difference']:+.3f} {row['ci']}")
