@@ -80,8 +80,8 @@ def draw_learning_curves(curves: Sequence[LearningCurve], baseline: str, region:
     """
     behind = next(curve for curve in curves if curve.arm == baseline)
     shown = [curve for curve in curves if curve.arm != baseline] or [behind]
-    n_columns = min(MAX_COLUMNS, len(shown))
-    n_rows = math.ceil(len(shown) / n_columns)
+    n_rows = math.ceil(len(shown) / MAX_COLUMNS)
+    n_columns = math.ceil(len(shown) / n_rows)
     figure = Figure(figsize=(max(7.0, 1.0 + 1.9 * n_columns), 1.2 + 1.9 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     shares = sorted({share for curve in curves for share in curve.shares if share > 0} or {1.0})
@@ -162,7 +162,8 @@ def draw_slopes(table: ScoreTable, planned: Sequence[Planned], path: Path) -> No
         panel.plot([0, 1], means, color="black", linewidth=2.5, marker="o", markersize=6, zorder=3)
         gains = sign * (sides[1] - sides[0])
         panel.set_title(
-            f"{REGION_TITLES[plan.region]}\n{int((gains > 0).sum())} better, {int((gains < 0).sum())} worse",
+            f"{REGION_TITLES[plan.region]}\n{int((gains > 0).sum())} better, {int((gains < 0).sum())} worse, "
+            f"{int((gains == 0).sum())} the same",
             loc="left",
             fontsize=9,
         )
@@ -176,7 +177,8 @@ def draw_slopes(table: ScoreTable, planned: Sequence[Planned], path: Path) -> No
     handles = [
         Line2D([], [], color=BETTER_COLOUR, label="a patient, better"),
         Line2D([], [], color=WORSE_COLOUR, linestyle="--", label="a patient, worse"),
+        Line2D([], [], color=FAINT, label="a patient, the same"),
         Line2D([], [], color="black", linewidth=2.5, marker="o", label="mean"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save_figure(figure, path)
