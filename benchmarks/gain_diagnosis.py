@@ -12,7 +12,8 @@ each with the same seeds:
 - ``twice the steps``: ``real-syn-aug`` and the rival that did best on val.
 
 ``random-contrast-aug`` has new label maps without the generator's appearance. Test persons are looked at here: nothing
-that is chosen afterwards may be tested on them. Finished trainings are kept in OUT. The last line is JSON.
+that is chosen afterwards may be tested on them. Finished trainings are kept in OUT, in a folder for this very
+evaluation. The last line is JSON.
 """
 
 import argparse
@@ -23,13 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cohort import Case, CaseData, Cohort, open_cohort, write_case, write_cohort_files
+from pipeline.cohort import Case, CaseData, Cohort, digest_file, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, load_config
 from pipeline.config_evaluate import MAIN_ARM, RIVALS, ArmName, EvaluateSection, Schedule
 from pipeline.evaluate.intervals import Statistics, mean_interval
 from pipeline.evaluate.steps_check import doubled_section
 from pipeline.evaluate.trainings import Experiment, TrainingTask, choose_pictured, train_and_score
 from pipeline.generate.sampling import render_volume, to_intensity
+from pipeline.layout import DONE_FILE
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import run_stages
 from pipeline.seeds import derive_seed, torch_stream
@@ -144,15 +146,17 @@ def main() -> None:
     arguments = parser.parse_args()
     config, real = load_config(arguments.run / "config.yaml"), open_cohort(arguments.run / "cohort")
     own = open_cohort(arguments.run / "synthetic").cases
+    # An evaluation made again is another one: what was trained by its choices is not mixed with what was before.
+    folder = arguments.folder / digest_file(arguments.run / "evaluation" / DONE_FILE)[:12]
     synthetic: dict[str, Sequence[Case]] = {
         "own": own,
-        "real labels": render_members(arguments.run, real, len(own), config.run.seed, arguments.folder / "rendered"),
-        "true scans": make_others(config, len(own), arguments.folder / "others"),
+        "real labels": render_members(arguments.run, real, len(own), config.run.seed, folder / "rendered"),
+        "true scans": make_others(config, len(own), folder / "others"),
     }
     found = read_arms(arguments.run)
     best_rival = max(RIVALS, key=lambda name: max(found[name]["dice_val"]))
     lengthened = (best_rival, OURS)
-    tasks = list_tasks(found, lengthened, config, real, synthetic, arguments.seeds, arguments.folder)
+    tasks = list_tasks(found, lengthened, config, real, synthetic, arguments.seeds, folder)
     tables: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
     dice_val: dict[str, list[float]] = {}
     results = iterate_trainings(train_and_score, [task for _, task in tasks], config.compute)

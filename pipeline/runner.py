@@ -344,11 +344,13 @@ def _prepare_partial(run_dir: Path, plan: StagePlan) -> Path:
     """Return the sibling to write to, emptied unless it holds a cut-off attempt that the stage can go on from."""
     out = partial_folder(run_dir, plan.stage)
     marker = out / FINGERPRINT_FILE
-    resumes = plan.stage in RESUMABLE and marker.is_file() and marker.read_text(encoding="utf-8") == plan.fingerprint
+    # What lies upstream too: a training done again gives other bytes on a GPU, and this may be half of the old ones.
+    attempt = digest_of({plan.stage: plan.fingerprint, **_digests_upstream(run_dir, plan.upstream)})
+    resumes = plan.stage in RESUMABLE and marker.is_file() and marker.read_text(encoding="utf-8") == attempt
     if out.exists() and not resumes:
         shutil.rmtree(out)
     out.mkdir(exist_ok=True)
-    marker.write_text(plan.fingerprint, encoding="utf-8")
+    marker.write_text(attempt, encoding="utf-8")
     return out
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from pipeline.cohort import CaseData, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig
 from pipeline.labels import MODALITIES, LabelScheme
-from pipeline.segmentation.arms import RECIPES, Mixing, make_arm
+from pipeline.segmentation.arms import DESIGNS, Mixing, make_arm
 from pipeline.segmentation.segmenter import SegmenterPlan
 
 SHAPE = (18, 16, 6)
@@ -42,8 +42,8 @@ def tiny_evaluation(**changes):
 
 
 def arm_of(config, real, synthetic, name="real-syn-aug", mixing=QUARTER, share=1.0):
-    mixing = Mixing(paste_share=0.5) if RECIPES[name].pastes else mixing
-    share = share if RECIPES[name].uses_real else 0.0
+    mixing = Mixing(paste_share=0.5) if DESIGNS[name].pastes else mixing
+    share = share if DESIGNS[name].uses_real else 0.0
     return make_arm(name, share, real.split("train"), synthetic.cases, mixing, config.evaluate)
 
 

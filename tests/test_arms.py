@@ -12,7 +12,7 @@ from pipeline.config_evaluate import MIXED_ARMS, AugmentationSection
 from pipeline.errors import DataError
 from pipeline.seeds import numpy_stream
 from pipeline.segmentation import sampling
-from pipeline.segmentation.arms import RECIPES, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
+from pipeline.segmentation.arms import DESIGNS, Mixing, choose_real_cases, choose_synthetic_cases, list_arms, make_arm
 from pipeline.segmentation.sampling import ArmSampler
 from pipeline.segmentation.scans import FieldOfView, ScanPool
 
@@ -232,7 +232,7 @@ def test_pasting_changes_some_real_slices_and_leaves_the_others(real, synthetic)
 
 
 def test_the_config_names_the_arms_that_mix():
-    mixed = [name for name, one in RECIPES.items() if one.uses_real and one.synthetic != "none" and not one.pretrains]
+    mixed = [name for name, one in DESIGNS.items() if one.uses_real and one.synthetic != "none" and not one.pretrains]
     assert list(MIXED_ARMS) == mixed
 
 

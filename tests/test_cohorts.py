@@ -14,7 +14,14 @@ from pipeline.cohort import digest_tree, open_cohort
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError
 from pipeline.evaluate import cohorts, stage, trainings
-from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, list_origins, list_source_cautions
+from pipeline.evaluate.cohorts import (
+    OWN,
+    Origin,
+    SyntheticCohort,
+    choose_members,
+    list_generator_cautions,
+    list_origins,
+)
 from pipeline.generate import recipe as recipe_module
 from pipeline.runner import StageContext, run_stages
 from pipeline.segmentation.arms import Mixing
@@ -93,7 +100,7 @@ def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made
         trainings.open_experiment(context)
     assert len(recipe.calls) == 1
     folder = cohorts.generators_folder(context) / "0.5-0"
-    cohorts.remove_sources(context)
+    cohorts.remove_synthetic_cohorts(context)
     assert {path.name for path in folder.iterdir()} == {"made.json"}
     assert json.loads((folder / "made.json").read_text()) == {"n_persons": 2, "n_cases": 3}
     trainings.open_experiment(context)
@@ -158,9 +165,9 @@ def test_generators_of_one_share_differ(finished_run, tmp_path):
     config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], "n_seeds": 3, "n_generators": 3}}, "tests")
     run_dir = shutil.copytree(finished_run, tmp_path / "run")
     context = StageContext(config, run_dir, tmp_path, 7, Recorder())
-    sources = trainings.open_experiment(context).sources
-    assert list(sources) == [Origin(1.0, 0), Origin(1.0, 1), Origin(1.0, 2)]
-    first_scans = [np.asarray(source.cohort.cases[0].image("t1")) for source in sources.values()]
+    made = trainings.open_experiment(context).synthetic
+    assert list(made) == [Origin(1.0, 0), Origin(1.0, 1), Origin(1.0, 2)]
+    first_scans = [np.asarray(one.cohort.cases[0].image("t1")) for one in made.values()]
     assert all(not np.array_equal(one, another) for one, another in pairwise(first_scans))
 
 
@@ -190,7 +197,7 @@ def test_more_generators_than_trainings_or_with_a_release_are_refused(changes, m
 def test_what_an_interval_does_not_hold_and_whom_segmenters_did_not_see_is_said(real):
     def cautions(real=real, n_persons=4, **changes):
         config = tiny_evaluation(**{"arms": ["real-aug", "real-syn"], **changes}).evaluate
-        return list_source_cautions(config, real, {OWN: Source(real, n_persons)}, 7)
+        return list_generator_cautions(config, real, {OWN: SyntheticCohort(real, n_persons)}, 7)
 
     assert cautions() == ["One generator at each share: intervals do not include the variation between generators."]
     assert cautions(n_seeds=3, n_generators=3) == []

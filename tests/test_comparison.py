@@ -156,11 +156,20 @@ def test_a_distance_is_told_with_the_share_of_patients_in_whom_the_region_is_mis
     scores = scores_of("real", real, "hd95") + scores_of("real-syn", other, "hd95")
     # The arm misses it in two of eight, the other never.
     scores += scores_of("real", np.zeros((4, 2)), "missed") + scores_of("real-syn", np.eye(4, 2), "missed")
+    # Of two who lack it the baseline finds some in one, in both trainings.
+    alarms = np.array([[1.0, 1.0], [0.0, 0.0]])
+    scores += scores_of("real", alarms, "false_alarm") + scores_of("real-syn", np.zeros((2, 2)), "false_alarm")
     comparison = compare_planned(ScoreTable(scores), [Planned("real-syn", "real", 1.0, "WT", "hd95")], STATISTICS)[0]
     assert comparison.missed_shares == (0.25, 0.0)
     assert "missed entirely by real-syn in 25.0% of the patients who have it, by real in 0.0%" in describe(
         comparison, 0.05
     )
+    assert comparison.false_alarm_shares == (0.0, 0.5)
+    sentence = describe(comparison, 0.05)
+    assert "found falsely by real-syn in 0.0% of the patients who lack it, by real in 50.0%" in sentence
+    assert "changes whole tumour HD95 (mm), lower being better, by +1.000" in sentence
+    assert "Of 4 patients 0 are better and 4 worse, of 2 trainings 0 and 2." in sentence
+    assert "a single patient can decide it" in sentence
 
 
 def test_a_plan_names_each_arm_at_each_share_but_two_without_real_scans_once():
@@ -211,7 +220,7 @@ def test_the_sentence_names_share_and_effect(noise):
     sentence = describe(comparison, 0.05)
     assert sentence.startswith("real-syn changes whole tumour Dice by +0.056 (95% CI ")
     assert "against real with 25% of the real patients, which is significantly better." in sentence
-    assert describe_finding(comparison, 0.05) == sentence.split(" Rank-biserial")[0]
+    assert describe_finding(comparison, 0.05) == sentence.split(" Of 30 patients")[0]
     # Every patient gains.
     assert "Rank-biserial correlation +1.00." in sentence
 

@@ -53,10 +53,12 @@ def test_the_smallest_gain_that_could_be_found_is_said_before_anything_is_traine
     arms = ["real-aug", "real-syn-aug"]
     said = describe_detectable(tiny_evaluation(arms=arms, n_seeds=3), 100, LabelScheme())
     assert said.startswith(
-        "in Dice, 25 test patients and 3 seeds find, with a probability of 80%, a mean gain for the "
+        "in Dice, 25 test patients and 3 trainings of each arm would find, with a probability of 80%, a true gain of "
     )
-    assert ", and for one of 2 secondary comparisons of " in said
-    assert "or more (assumed standard deviations" in said
+    assert " or more in the primary comparison and a true gain of " in said
+    assert " in one of 2 secondary comparisons (assumed standard deviations" in said
     alone = describe_detectable(tiny_evaluation(arms=arms), 100, LabelScheme())
-    assert "1 seed find, with a probability of 80%, a mean gain for the primary comparison of no size" in alone
+    assert (
+        "1 training of each arm would find, with a probability of 80%, no gain, however large, in the primary" in alone
+    )
     assert describe_detectable(tiny_evaluation(arms=["real-aug"]), 100, LabelScheme()) == "nothing to compare"

@@ -7,11 +7,35 @@ import pytest
 from pipeline.evaluate.page import evaluation_section
 
 SUMMARY = {"mean": 0.81, "sd": 0.1, "ci": [0.75, 0.86]}
+ARM = {
+    **{"meaning": "scans", "n_real": 0, "n_real_persons": 0, "n_synthetic": 0, "n_generators": 0},
+    **{
+        "n_generator_persons": None,
+        "synthetic_share": 0.0,
+        "schedule": "mixed",
+        "paste_share": 0.0,
+        "pasted_share": 0.0,
+    },
+}
+SYN = {
+    "name": "syn",
+    "share": 0.0,
+    "n_synthetic": 96,
+    "n_generators": 3,
+    "n_generator_persons": 47,
+    "synthetic_share": 1.0,
+}
 GAIN = {
     "summary": "No gain was found.",
     "arms": [
-        {"name": "real-aug", "share": 0.25, "regions": {"WT": {"dice": SUMMARY, "sensitivity": SUMMARY}}},
-        {"name": "syn", "share": 0.0, "regions": {"WT": {"dice": {"mean": 0.5, "sd": None, "ci": None}}}},
+        {
+            **ARM,
+            "name": "real-aug",
+            "share": 0.25,
+            "n_real_persons": 12,
+            "regions": {"WT": {"dice": SUMMARY, "sensitivity": SUMMARY}},
+        },
+        {**ARM, **SYN, "regions": {"WT": {"dice": {"mean": 0.5, "sd": None, "ci": None}}}},
     ],
     "comparisons": [{"sentence": "syn against real-aug: <worse>"}],
     "definitions": {"dice": "twice the overlap", "steps_check": "no rise"},
@@ -44,6 +68,16 @@ def test_arms_are_shown_with_share_and_interval(section):
     page = section()
     assert "<td>real-aug</td><td>25%</td><td>0.81 (0.75 to 0.86)</td>" in page
     assert "<td>syn</td><td>none</td><td>0.50</td>" in page
+
+
+def test_what_each_arm_was_trained_on_is_told(section):
+    mixed = {**ARM, "name": "mixed", "share": 1.0, "n_real": 48, "n_real_persons": 47, "synthetic_share": 0.5}
+    pasted = {**ARM, "name": "pasted", "share": 1.0, "n_real": 48, "paste_share": 0.5, "pasted_share": 0.35}
+    page = section(arms=[*GAIN["arms"], *({**one, "regions": GAIN["arms"][0]["regions"]} for one in (mixed, pasted))])
+    assert "<td>real-aug</td><td>scans</td><td>25%</td><td>12</td>" in page
+    assert "<td>96</td><td></td><td>3</td><td>47 persons</td>" in page
+    assert "<td>50% synthetic, mixed</td>" in page
+    assert "<td>tumours into 50%, found a place in 35%</td>" in page
 
 
 def test_metrics_beside_the_planned_ones_have_their_own_table(section):

@@ -8,6 +8,7 @@ from pipeline.labels import LabelScheme
 from pipeline.segmentation.catalogue import (
     ALL_METRICS,
     COMPARED_METRICS,
+    FALSE_ALARM_METRIC,
     METRICS_BY_NAME,
     MISSED_METRIC,
     PRESENT_METRIC,
@@ -164,6 +165,17 @@ def test_what_needs_the_region_is_not_measured_without_it():
     assert scores["ET"].keys().isdisjoint({PRESENT_METRIC, MISSED_METRIC, "volume_error_relative"})
 
 
+def test_a_false_alarm_is_a_single_voxel_in_a_patient_without_the_region():
+    truth, predicted = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
+    truth[0, 0, :3] = predicted[0, 0, :3] = 2
+    quiet = score_patient(predicted, truth, LabelScheme(), (1.0,) * 3)
+    predicted[3, 3, 3] = 3
+    alarmed = score_patient(predicted, truth, LabelScheme(), (1.0,) * 3)
+    assert (quiet["ET"][FALSE_ALARM_METRIC], alarmed["ET"][FALSE_ALARM_METRIC]) == (0.0, 1.0)
+    assert (quiet["ET"]["dice"], alarmed["ET"]["dice"]) == (1.0, 0.0)
+    assert FALSE_ALARM_METRIC not in alarmed["WT"]
+
+
 def test_volume_errors_are_absolute():
     truth, predicted = np.zeros((10, 10, 10), np.uint8), np.zeros((10, 10, 10), np.uint8)
     truth[:5, :5, :4], predicted[:5, :5, :2] = 2, 2
@@ -202,7 +214,9 @@ def test_every_metric_is_told_about_and_compared_ones_are_among_them():
     assert set(COMPARED_METRICS) <= set(ALL_METRICS)
     truth = np.ones((4, 4, 4), np.uint8)
     probabilities = np.full((4, 4, 4, 4), 0.25, np.float32)
-    assert set(score_patient(truth, truth, LabelScheme(), (1.0,) * 3, probabilities)["WT"]) == set(ALL_METRICS)
+    # All of it is necrotic core: whole tumour and core are there, enhancing tumour is not.
+    scores = score_patient(truth, truth, LabelScheme(), (1.0,) * 3, probabilities)
+    assert set(scores["WT"]) | set(scores["ET"]) == set(ALL_METRICS)
     assert all(metric.definition and metric.title for metric in METRICS_BY_NAME.values())
 
 

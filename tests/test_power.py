@@ -70,7 +70,8 @@ def test_what_cannot_be_found_is_said():
     # Six patients: the smallest p is 2 / 64 = .031, times 4 comparisons .125.
     few = Study(6, 4, 4, 0.05)
     assert smallest_detectable_gain(few, SPREAD, "secondary") is None
-    assert "and for one of 4 secondary comparisons of no size, however large" in describe_power(few, SPREAD)
+    said = describe_power(few, SPREAD)
+    assert "and no gain, however large, in one of 4 secondary comparisons" in said
     assert smallest_detectable_gain(Study(24, 1, 4, 0.05), SPREAD) is None
     # Two trainings, one degree of freedom: at .05 / 60 the quantile is 764.
     assert smallest_detectable_gain(Study(300, 2, 60, 0.05), SPREAD, "secondary") is None
@@ -80,9 +81,10 @@ def test_the_sentence_states_both_families_and_what_was_assumed():
     sentence = describe_power(STUDY, SPREAD)
     primary, secondary = (smallest_detectable_gain(STUDY, SPREAD, family) for family in ("primary", "secondary"))
     assert sentence == (
-        "24 test patients and 4 seeds find, with a probability of 80%, a mean gain for the primary comparison of "
-        f"{primary:.3f} or more, and for one of 3 secondary comparisons of {secondary:.3f} or more (assumed standard "
-        "deviations of the paired difference: 0.05 between patients, 0.015 between trainings, 0.05 else)."
+        "24 test patients and 4 trainings of each arm would find, with a probability of 80%, a true gain of "
+        f"{primary:.3f} or more in the primary comparison and a true gain of {secondary:.3f} or more in one of 3 "
+        "secondary comparisons (assumed standard deviations of the paired difference: 0.05 between patients, 0.015 "
+        "between trainings, 0.05 else)."
     )
 
 
@@ -90,8 +92,11 @@ def test_a_measured_spread_gives_a_range():
     upper = Spread(0.05, 0.06, 0.05)
     low, high = smallest_detectable_gain(STUDY, SPREAD), smallest_detectable_gain(STUDY, upper)
     sentence = describe_power(STUDY, SPREAD, upper)
-    assert (
-        f"for the primary comparison of {low:.3f} or more as measured, or only of {high:.3f} or more, and" in sentence
-    )
-    assert "(measured standard deviations" in sentence
-    assert "4 trainings do not rule out 0.06 between trainings, hence the second figure" in sentence
+    as_measured, at_most = sentence.split(" So few trainings do not rule out 0.06 between trainings; then it would be ")
+    assert f"a true gain of {low:.3f} or more in the primary comparison" in as_measured
+    assert "(measured standard deviations" in as_measured
+    assert at_most.startswith(f"a true gain of {high:.3f} or more in the primary comparison and ")
+
+
+def test_a_spread_that_does_not_show_is_not_called_nothing():
+    assert "none that shows between patients" in describe_power(STUDY, Spread(0.0, 0.02, 0.05))

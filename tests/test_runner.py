@@ -301,6 +301,17 @@ def test_what_another_config_left_behind_is_not_gone_on_from(stages, tmp_path):
     assert stages.found["train"] == ["fingerprint.txt"]
 
 
+def test_what_was_begun_on_another_result_upstream_is_not_gone_on_from(stages, tmp_path):
+    """On a GPU the same training done again gives other bytes."""
+    stages.before["evaluate"] = fail(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(config(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / FOLDERS["generate"])
+    stages.before = {"generate": lambda context: (context.out / "result.txt").write_text("other bytes")}
+    run_stages(config(), tmp_path / "run", last="evaluate")
+    assert stages.found["evaluate"] == ["fingerprint.txt"]
+
+
 def test_a_result_that_fails_to_be_made_again_leaves_the_old_one(stages, tmp_path):
     run_stages(config(), tmp_path / "run")
     stages.ran()

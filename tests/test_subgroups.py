@@ -114,7 +114,7 @@ def test_a_subgroup_that_is_made_worse_is_named():
     findings = compare_subgroups(table_of([0.1] * 6 + [-0.1] * 6), PLANNED, sides(6, 6), STATISTICS)
     sentence = describe_fairness([findings], 0.05)
     assert sentence.startswith(
-        "Made worse beyond the interval: hemisphere right in whole tumour Dice (real-syn, -0.099"
+        "Made worse beyond the interval: hemisphere right in whole tumour Dice (real-syn with all real scans, -0.099"
     )
     assert "hemisphere left" not in sentence
     assert "exploratory" in sentence
@@ -144,8 +144,8 @@ def test_where_nobody_is_made_worse_the_largest_loss_that_may_be_hidden_is_told(
     sentence = describe_fairness([findings, distance], 0.05)
     assert sentence == (
         "No subgroup was shown to be made worse. The largest loss that intervals could hide is 0.250 in whole tumour "
-        "Dice (hemisphere right, real-syn, 6 patients) and 3.000 in whole tumour HD95 (mm) (hemisphere left, real-syn, "
-        "6 patients)."
+        "Dice (hemisphere right, real-syn with all real scans, 6 patients) and 3.000 in whole tumour HD95 (mm) "
+        "(hemisphere left, real-syn with all real scans, 6 patients)."
     )
 
 

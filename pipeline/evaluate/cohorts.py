@@ -21,7 +21,7 @@ from pipeline.generate.recipe import SYNTHETIC_FOLDER, repeat_recipe
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import RECIPES, choose_real_cases, list_arms
+from pipeline.segmentation.arms import DESIGNS, choose_real_cases, list_arms
 from pipeline.train.loop import CHECKPOINTS
 
 # Beside the stages' folders, private as they are.
@@ -54,7 +54,7 @@ OWN = Origin(1.0, 0)
 
 
 @dataclass(frozen=True)
-class Source:
+class SyntheticCohort:
     """A synthetic cohort, and how many persons its generator was trained on; None: not known, of a received one."""
 
     cohort: Cohort
@@ -71,7 +71,7 @@ def list_origins(config: EvaluateSection) -> tuple[Origin, ...]:
     used = (
         origin_of(config, share, number)
         for name, share in list_arms(config)
-        if RECIPES[name].synthetic != "none"
+        if DESIGNS[name].synthetic != "none"
         for number in range(config.n_generators)
     )
     return tuple(dict.fromkeys((OWN, *used)))
@@ -121,7 +121,7 @@ class CohortTask:
         return self.root / self.origin.title
 
 
-def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origin, Source]:
+def make_synthetic_cohorts(context: StageContext, real: Cohort, own: Cohort) -> dict[Origin, SyntheticCohort]:
     """Train the further generators, side by side where there are cores for it, and make their cohorts.
 
     Parameters
@@ -133,7 +133,7 @@ def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origi
 
     Returns
     -------
-    dict of Origin to Source
+    dict of Origin to SyntheticCohort
         The run's own cohort first. A generator with its marker is only read; a training that was cut off goes on.
 
     Raises
@@ -143,7 +143,7 @@ def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origi
     """
     config = context.config
     is_received = config.evaluate.received_release is not None
-    sources = {OWN: Source(own, None if is_received else count_persons(real.split("train")))}
+    cohorts = {OWN: SyntheticCohort(own, None if is_received else count_persons(real.split("train")))}
     root = generators_folder(context)
     tasks = [
         CohortTask(
@@ -163,8 +163,8 @@ def make_sources(context: StageContext, real: Cohort, own: Cohort) -> dict[Origi
         if other != root:
             shutil.rmtree(other)
     for task, cohort in zip(tasks, iterate_trainings(make_cohort, tasks, config.compute), strict=True):
-        sources[task.origin] = Source(cohort, count_persons(task.members))
-    return sources
+        cohorts[task.origin] = SyntheticCohort(cohort, count_persons(task.members))
+    return cohorts
 
 
 def generators_folder(context: StageContext) -> Path:
@@ -215,7 +215,7 @@ def make_cohort(task: CohortTask) -> Cohort:
     return open_cohort(folder / SYNTHETIC_FOLDER)
 
 
-def remove_sources(context: StageContext) -> None:
+def remove_synthetic_cohorts(context: StageContext) -> None:
     """Remove the cohorts of further generators, as large as the run's own each; the generators stay, to make them anew.
 
     Renamed first: a cohort half removed by a kill must not be taken for a whole one.
@@ -227,24 +227,24 @@ def remove_sources(context: StageContext) -> None:
         shutil.rmtree(removed, ignore_errors=True)
 
 
-def describe_sources(sources: Mapping[Origin, Source]) -> list[dict[str, Any]]:
+def describe_generators(cohorts: Mapping[Origin, SyntheticCohort]) -> list[dict[str, Any]]:
     """Return every synthetic cohort, as ``gain.json`` has it."""
     return [
         {
             "share": origin.share,
             "number": origin.number,
-            "n_persons": source.n_persons,
-            "n_cases": len(source.cohort.cases),
+            "n_persons": one.n_persons,
+            "n_cases": len(one.cohort.cases),
         }
-        for origin, source in sources.items()
+        for origin, one in cohorts.items()
     ]
 
 
-def list_source_cautions(
-    config: EvaluateSection, real: Cohort, sources: Mapping[Origin, Source], seed: int
+def list_generator_cautions(
+    config: EvaluateSection, real: Cohort, cohorts: Mapping[Origin, SyntheticCohort], seed: int
 ) -> list[str]:
     """Say what intervals do not hold of the generators' luck, and whom generators knew whom segmenters did not."""
-    if all(RECIPES[name].synthetic == "none" for name in config.arms):
+    if all(DESIGNS[name].synthetic == "none" for name in config.arms):
         return []
     cautions = []
     if config.n_generators == 1:
@@ -255,7 +255,7 @@ def list_source_cautions(
             "generators in part only."
         )
     members = choose_members(real, max(config.shares), seed)
-    n_lacking = len(members) - len(real.complete(members)) if sources[OWN].n_persons is not None else 0
+    n_lacking = len(members) - len(real.complete(members)) if cohorts[OWN].n_persons is not None else 0
     if n_lacking:
         cautions.append(
             f"{n_lacking} of {len(members)} real training scans lack a modality, those of "

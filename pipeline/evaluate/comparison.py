@@ -16,6 +16,7 @@ from pipeline.labels import REGION_TITLES
 from pipeline.segmentation.catalogue import (
     COMPARED_METRICS,
     DISTANCE_METRIC,
+    FALSE_ALARM_METRIC,
     IS_BETTER_HIGHER,
     METRIC_TITLES,
     MISSED_METRIC,
@@ -27,7 +28,8 @@ COMPARISON_DEFINITIONS = {
     "ci": (
         "of this comparison alone, not corrected for their number: bootstrap over patients and seeds (BCa; percentiles "
         "where degenerate), widened on each side to Cochran and Cox's t interval with patients and seeds as two "
-        "samples; with one seed over patients only: it then says nothing of other trainings"
+        "samples; with one seed over patients only: it then says nothing of other trainings. Of HD95 it may hold the "
+        "truth far less often than it says: one patient in whom a region is missed or falsely found can decide it"
     ),
     "role": (
         "primary: the main arm against the baseline at the largest share, whole-tumour Dice, tested alone at alpha; "
@@ -45,6 +47,8 @@ COMPARISON_DEFINITIONS = {
         "value in the arm, less those of patients with a lower one, over all ranks; from -1 to 1, zeros left out"
     ),
     "missed_shares": "of HD95: share of the patients who have the region in whom arm and baseline find none of it",
+    "false_alarm_shares": "of HD95: share of the patients who lack the region in whom arm and baseline find some",
+    "n_better": "patients, of `n_patients`, whose value is better in the arm; `n_worse`: worse",
     "significant": (
         "the interval leaves 0 out, delta and effect_size have one sign, p (primary) or p_holm (secondary) is below "
         f"alpha, and arms have {MIN_SEEDS} trainings or more; secondary claims are corrected among themselves, not for "
@@ -97,8 +101,11 @@ class Comparison:
     effect_size : float or None
         Matched-pairs rank-biserial correlation; None if all differences are 0.
     role : str
-    missed_shares : tuple of float or None
-        Of HD95: share of patients in whom arm and baseline miss the region entirely; None elsewhere and if not scored.
+    missed_shares, false_alarm_shares : tuple of float or None
+        Of HD95: share of patients in whom arm and baseline miss the region entirely, and find some where there is none;
+        None elsewhere and if there are no such patients.
+    n_better, n_worse : int
+        Patients whose value is better, and worse, in the arm.
     """
 
     arm: str
@@ -115,6 +122,9 @@ class Comparison:
     effect_size: float | None = None
     role: Role = "secondary"
     missed_shares: tuple[float, float] | None = None
+    false_alarm_shares: tuple[float, float] | None = None
+    n_better: int = 0
+    n_worse: int = 0
 
 
 def plan_comparisons(
@@ -155,6 +165,10 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
         If one of them lacks scores.
     """
     differences = [table.difference(p.arm, p.baseline, p.share, p.region, p.metric).values for p in planned]
+    gains = [
+        values.mean(axis=1) * (1.0 if IS_BETTER_HIGHER[plan.metric] else -1.0)
+        for plan, values in zip(planned, differences, strict=True)
+    ]
     p_values = [_p_of(values, plan.role) for plan, values in zip(planned, differences, strict=True)]
     secondary = [number for number, plan in enumerate(planned) if plan.role == "secondary"]
     corrected = dict(zip(secondary, holm([p_values[number] for number in secondary]), strict=True))
@@ -173,7 +187,10 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
             share=plan.share,
             effect_size=rank_biserial(values.mean(axis=1)),
             role=plan.role,
-            missed_shares=_missed_shares(table, plan) if plan.metric == DISTANCE_METRIC else None,
+            missed_shares=_shares_of(table, plan, MISSED_METRIC),
+            false_alarm_shares=_shares_of(table, plan, FALSE_ALARM_METRIC),
+            n_better=int((gains[number] > 0).sum()),
+            n_worse=int((gains[number] < 0).sum()),
         )
         for number, (plan, values) in enumerate(zip(planned, differences, strict=True))
     ]
@@ -184,8 +201,11 @@ def _p_of(values: FloatArray, role: Role) -> float | None:
     return p if math.isfinite(p) else None
 
 
-def _missed_shares(table: ScoreTable, plan: Planned) -> tuple[float, float] | None:
-    values = [table.table(name, plan.share, plan.region, MISSED_METRIC).values for name in (plan.arm, plan.baseline)]
+def _shares_of(table: ScoreTable, plan: Planned, rate: str) -> tuple[float, float] | None:
+    """Return a rate of arm and baseline beside a distance; None beside other metrics and where nobody has it."""
+    if plan.metric != DISTANCE_METRIC:
+        return None
+    values = [table.table(name, plan.share, plan.region, rate).values for name in (plan.arm, plan.baseline)]
     return (float(values[0].mean()), float(values[1].mean())) if all(map(len, values)) else None
 
 
@@ -215,6 +235,7 @@ def describe(comparison: Comparison, alpha: float) -> str:
 def describe_finding(comparison: Comparison, alpha: float) -> str:
     """Say in one sentence what a comparison found."""
     title = f"{REGION_TITLES[comparison.region]} {METRIC_TITLES[comparison.metric]}"
+    title += "" if IS_BETTER_HIGHER[comparison.metric] else ", lower being better,"
     interval = "" if comparison.ci is None else f" ({interval_in_words(comparison.ci, alpha)})"
     change = f"{comparison.arm} changes {title} by {comparison.delta:+.3f}{interval}"
     against = f"against {comparison.baseline} {share_in_words(comparison.share)}"
@@ -261,14 +282,30 @@ def interval_in_words(interval: Interval, alpha: float) -> str:
     return f"{1 - alpha:.0%} CI {interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
+def describe_counts(comparison: Comparison) -> str:
+    """Say in how many patients, and in how many trainings, the arm is better and worse."""
+    sign = 1.0 if IS_BETTER_HIGHER[comparison.metric] else -1.0
+    n_better, n_worse = (sum(side * sign * one > 0 for one in comparison.seed_deltas) for side in (1, -1))
+    patients = f"Of {comparison.n_patients} patients {comparison.n_better} are better and {comparison.n_worse} worse"
+    if len(comparison.seed_deltas) == 1:
+        return f"{patients}."
+    return f"{patients}, of {len(comparison.seed_deltas)} trainings {n_better} and {n_worse}."
+
+
 def _details(comparison: Comparison) -> list[str]:
-    details = []
+    details = [describe_counts(comparison)]
     if comparison.effect_size is not None:
         details.append(f"Rank-biserial correlation {comparison.effect_size:+.2f}.")
-    if comparison.missed_shares is not None:
-        arm, baseline = (f"{share:.1%}" for share in comparison.missed_shares)
-        missed = f"by {comparison.arm} in {arm} of the patients who have it, by {comparison.baseline} in {baseline}"
-        details.append(f"The region is missed entirely {missed}.")
+    for what, who, shares in (
+        ("missed entirely", "have", comparison.missed_shares),
+        ("found falsely", "lack", comparison.false_alarm_shares),
+    ):
+        if shares is not None:
+            arm, baseline = (f"{share:.1%}" for share in shares)
+            found = f"by {comparison.arm} in {arm} of the patients who {who} it, by {comparison.baseline} in {baseline}"
+            details.append(f"The region is {what} {found}.")
+    if comparison.metric == DISTANCE_METRIC:
+        details.append("Do not rely on the interval: of a distance a single patient can decide it.")
     return details
 
 

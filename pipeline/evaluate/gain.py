@@ -6,10 +6,11 @@ from typing import Any
 from pipeline.cohort import read_tsv
 from pipeline.config import GenerateSection
 from pipeline.config_evaluate import MAIN_ARM, RIVALS, EvaluateSection
-from pipeline.evaluate.cohorts import OWN, count_persons, describe_sources, list_source_cautions, origin_of
+from pipeline.evaluate.cohorts import OWN, count_persons, describe_generators, list_generator_cautions, origin_of
 from pipeline.evaluate.comparison import (
     COMPARISON_DEFINITIONS,
     comparison_json,
+    describe_counts,
     describe_finding,
     list_cautions,
 )
@@ -27,9 +28,11 @@ from pipeline.evaluate.subgroups import (
     describe_filling,
     subgroups_json,
 )
+from pipeline.labels import REGION_TITLES
 from pipeline.runner import StageContext
-from pipeline.segmentation.arms import Arm
-from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_METRIC
+from pipeline.segmentation.arms import DESIGNS, Arm
+from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_METRIC, RATE_METRICS
+from pipeline.segmentation.sampling import COUNTED_STEPS
 
 # A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
 MIN_DICE_LEARNT = 0.05
@@ -43,7 +46,10 @@ DEFINITIONS_HERE = {
     "sd": "over patients, each patient's value being the mean over seeds",
     **COMPARISON_DEFINITIONS,
     "n_generator_persons": "persons whom each generator of the arm was trained on; null: none, or those of a release",
-    "pasted_share": "share of real slices or patches into which a tumour was pasted, of `paste_share` asked for",
+    "pasted_share": (
+        f"share of real slices or patches of the first {COUNTED_STEPS} steps into which a tumour was pasted, of "
+        "`paste_share` asked for"
+    ),
     "steps_check": (
         f"plateau: twice the steps raised the best Dice on val of one training by less than {PLATEAU_TOLERANCE:g}"
     ),
@@ -81,7 +87,7 @@ def describe_gain(
         "alpha": config.alpha,
         "definitions": DEFINITIONS_HERE,
         "arms": [describe_arm(context, findings, arm) for arm in findings.arms],
-        "generators": describe_sources(experiment.sources),
+        "generators": describe_generators(experiment.synthetic),
         "comparisons": [comparison_json(comparison, config.alpha) for comparison in findings.comparisons],
         "subgroups": [row for found in subgroups for row in subgroups_json(found)],
         "fairness": describe_fairness(subgroups, config.alpha) if subgroups else "",
@@ -95,7 +101,7 @@ def describe_main(findings: Findings, config: EvaluateSection) -> str:
     main = findings.main
     if main is None:
         return "One arm was trained, so that nothing is compared."
-    finding = describe_finding(main, findings.statistics.alpha)
+    finding = f"{describe_finding(main, findings.statistics.alpha)} {describe_counts(main)}"
     if (main.arm, main.baseline) == (MAIN_ARM, config.baseline) or config.baseline == MAIN_ARM:
         return finding
     return f"{MAIN_ARM} against {config.baseline} was not planned, another comparison stands in its place: {finding}"
@@ -129,11 +135,12 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
     regions: dict[str, Any] = {}
     for region in experiment.real.scheme.regions:
         summaries = {metric: findings.summary(arm, region, metric) for metric in ALL_METRICS}
-        regions[region] = {metric: _summary_entry(summary) for metric, summary in summaries.items() if summary}
+        regions[region] = {metric: _summary_entry(metric, summary) for metric, summary in summaries.items() if summary}
         regions[region]["n_present"] = len(findings.values(arm, region, PRESENT_METRIC))
-    source = experiment.sources[origin_of(config, arm.share)] if arm.synthetic_cases else None
+    made = experiment.synthetic[origin_of(config, arm.share)] if arm.synthetic_cases else None
     return {
         "name": arm.name,
+        "meaning": DESIGNS[arm.name].meaning,
         "share": arm.share,
         "synthetic_share": arm.mixing.synthetic_share,
         "schedule": arm.mixing.schedule,
@@ -143,8 +150,8 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         "n_real": len(arm.real_cases),
         "n_real_persons": count_persons(arm.real_cases),
         "n_synthetic": len(arm.synthetic_cases),
-        "n_generators": config.n_generators if source else 0,
-        "n_generator_persons": source.n_persons if source else None,
+        "n_generators": config.n_generators if made else 0,
+        "n_generator_persons": made.n_persons if made else None,
         "regions": regions,
         "n_patients": len(experiment.real.patients("test")),
         "n_seeds": config.n_seeds,
@@ -153,15 +160,16 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
     }
 
 
-def _summary_entry(summary: Summary) -> dict[str, Any]:
-    return {"mean": summary.mean, "sd": summary.sd, "ci": summary.ci}
+def _summary_entry(metric: str, summary: Summary) -> dict[str, Any]:
+    # Of what happens to none of 20 patients the interval of means is a point, and the truth may be one in six.
+    return {"mean": summary.mean, "sd": summary.sd, "ci": None if metric in RATE_METRICS else summary.ci}
 
 
 def describe_cautions(context: StageContext, findings: Findings, steps_check: StepsCheck | None) -> list[str]:
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
     config, experiment = context.config.evaluate, findings.experiment
     origin = experiment.received.cautions if experiment.received else []
-    origin += list_source_cautions(config, experiment.real, experiment.sources, context.seed)
+    origin += list_generator_cautions(config, experiment.real, experiment.synthetic, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
     training = list_search_cautions(config)
@@ -176,7 +184,15 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
                 f"{title} was to paste a tumour into {asked:.0%} of slices or patches and found a place in "
                 f"{pasted:.0%}: a larger `patch_voxels` would do it justice."
             )
+    n_test = len(experiment.real.patients("test"))
     for region in experiment.real.scheme.regions:
+        n_present = len(findings.values(findings.arms[0], region, PRESENT_METRIC))
+        if n_present < n_test:
+            training.append(
+                f"{n_test - n_present} of {n_test} test patients have no {REGION_TITLES[region]}. By a single voxel "
+                f"theirs is a Dice of 0 or 1 and a HD95 of 0 or the image's diagonal, so that they can decide what is "
+                "said of it: see Dice where present, and false alarms."
+            )
         summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
         missed = [title for title, summary in summaries.items() if summary and summary.mean < MIN_DICE_LEARNT]
         if missed:

@@ -17,7 +17,7 @@ from pipeline.evaluate.trainings import Experiment, TrainingTask, make_arm_of, t
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import DECIDING_ARMS, RECIPES, Mixing, deciding_arm
+from pipeline.segmentation.arms import DECIDING_ARMS, DESIGNS, Mixing, deciding_arm
 
 SCANS_ARM = DECIDING_ARMS["scans"]
 
@@ -50,7 +50,7 @@ def list_searches(config: EvaluateSection) -> dict[ArmName, tuple[Mixing, ...]]:
 
 def list_candidates(search: SearchSection, arm: ArmName) -> tuple[Mixing, ...]:
     """Return the candidates of an arm: every combination for what is synthetic, shares for what is pasted."""
-    if RECIPES[arm].pastes:
+    if DESIGNS[arm].pastes:
         return tuple(Mixing(paste_share=share) for share in search.paste_shares)
     return tuple(
         Mixing(share, schedule, None if n == "all" else n)
@@ -65,14 +65,17 @@ def count_trials(config: EvaluateSection) -> int:
 
 
 def list_search_cautions(config: EvaluateSection) -> list[str]:
-    """Say which rivals were tried with fewer settings than the arms with synthetic scans."""
+    """Say which rivals were tried with fewer settings than the arms with synthetic scans, and if luck chose."""
     counts = {arm: len(candidates) for arm, candidates in list_searches(config).items()}
     n_ours = counts.get(SCANS_ARM, 1)
-    return [
+    few = [
         f"{arm} was tried with {n} {'setting' if n == 1 else 'settings'} on val, {SCANS_ARM} with {n_ours}."
         for arm, n in counts.items()
         if n < n_ours
     ]
+    if config.search.n_seeds == 1 and max(counts.values(), default=1) > 1:
+        few.append("Each setting was tried on val in one training: which is best is partly that training's luck.")
+    return few
 
 
 def choose_mixing(context: StageContext, experiment: Experiment) -> tuple[dict[ArmName, Mixing], tuple[Trial, ...]]:
@@ -146,7 +149,7 @@ def describe_search(
 
 def _describe_mixing(trial: Trial) -> dict[str, Any]:
     mixing = trial.mixing
-    if RECIPES[trial.arm].pastes:
+    if DESIGNS[trial.arm].pastes:
         return {"synthetic_share": None, "schedule": None, "n_synthetic": None, "paste_share": mixing.paste_share}
     n_synthetic = mixing.n_synthetic or "all"
     shares = {"synthetic_share": mixing.synthetic_share, "schedule": mixing.schedule, "n_synthetic": n_synthetic}

@@ -7,19 +7,27 @@ from typing import Any
 
 from pipeline.labels import REGION_TITLES
 from pipeline.page import escape, make_table, picture, with_interval
-from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES, MISSED_METRIC
+from pipeline.segmentation.catalogue import COMPARED_METRICS, METRIC_TITLES, RATE_METRICS
 
-# A distance says little without the share of patients in whom the region is missed.
-TABLE_METRICS = (*COMPARED_METRICS, MISSED_METRIC)
+# A distance says little without the shares of patients in whom the region is missed, or found where there is none.
+TABLE_METRICS = (*COMPARED_METRICS, *RATE_METRICS)
+ARMS_HEAD = (
+    *("arm", "trained on", "real data", "real persons", "synthetic cases", "mixed in", "generators"),
+    "each trained on",
+)
 SUBGROUP_HEAD = ("arm", "real data", "region", "group", "patients", "difference", "remark")
 PICTURES = (
-    ("gain.png", "Difference to the baseline, per patient, with intervals"),
+    ("gain.png", "Every planned comparison: mean difference over patients, with intervals"),
     ("learning-*.png", "By share of the real data, with intervals; dotted: the baseline"),
     ("arms.png", "Every arm: test patients, mean and interval"),
-    ("subgroups*.png", "The same difference in every group of patients"),
+    ("subgroups*.png", "The main comparison in every group of patients"),
     ("slopes*.png", "Each test patient's way from the baseline to the arm"),
     ("extremes*.png", "The patients whom the arm harmed most and helped most: true outline and what was found"),
-    ("segmentations.png", "Test patients from small to large tumours: true outline and what was found"),
+    (
+        "segmentations.png",
+        "Test patients from small to large tumours: true outline, what the baseline found, and what that arm with "
+        "synthetic scans found that did best on val",
+    ),
 )
 
 
@@ -36,6 +44,7 @@ def evaluation_section(folder: Path) -> str:
             _cautions(gain),
             _power(gain),
             _steps(gain),
+            _meanings(gain),
             _arms(gain, TABLE_METRICS),
             _comparisons(gain),
             *(
@@ -64,6 +73,32 @@ def _steps(gain: Mapping[str, Any]) -> str:
     """Say what twice the steps reached, unless that is among the cautions."""
     sentence = (gain.get("steps_check") or {}).get("sentence", "")
     return f"<p>{escape(sentence)}</p>" if sentence and sentence not in gain.get("cautions", ()) else ""
+
+
+def _meanings(gain: Mapping[str, Any]) -> str:
+    """Return the table of what each arm was trained on."""
+    rows = [
+        (
+            arm["name"],
+            arm["meaning"],
+            _share(arm["share"]),
+            arm["n_real_persons"],
+            arm["n_synthetic"],
+            _mixed_in(arm),
+            arm["n_generators"],
+            "" if arm["n_generator_persons"] is None else f"{arm['n_generator_persons']} persons",
+        )
+        for arm in gain["arms"]
+    ]
+    return f"<details><summary>What the arms are</summary>{make_table(ARMS_HEAD, rows)}</details>"
+
+
+def _mixed_in(arm: Mapping[str, Any]) -> str:
+    if arm["paste_share"]:
+        return f"tumours into {arm['paste_share']:.0%}, found a place in {arm['pasted_share']:.0%}"
+    if not arm["synthetic_share"] or not arm["n_real"]:
+        return ""
+    return f"{arm['synthetic_share']:.0%} synthetic, {arm['schedule']}"
 
 
 def _arms(gain: Mapping[str, Any], metrics: Sequence[str]) -> str:

@@ -54,8 +54,8 @@ def draw_gain(comparisons: Sequence[Comparison], alpha: float, path: Path) -> No
             for panel in axes[row]:
                 panel.axhline(line - 0.5, color="0.9", linewidth=0.8)
         axes[row, len(regions) // 2].set_xlabel(difference_label(metric))
-    against = f" to {baselines[0]}" if len(baselines) == 1 else " to the baseline"
-    figure.suptitle(f"Paired differences{against}, with {1 - alpha:.0%} intervals", fontsize=11)
+    what = f"to {baselines[0]}" if len(baselines) == 1 else "of the first arm to the second"
+    figure.suptitle(f"Paired differences {what}, with {1 - alpha:.0%} intervals", fontsize=11)
     figure.legend(handles=_legend(shares), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     save_figure(figure, path)
 

@@ -111,32 +111,34 @@ def describe_power(study: Study, spread: Spread, upper: Spread | None = None, po
         With the largest spread of trainings that so few do not rule out, where the spread was measured.
     power : float
     """
-    seeds = f"{study.n_seeds} {'seed' if study.n_seeds == 1 else 'seeds'}"
+    seeds = f"{study.n_seeds} {'training' if study.n_seeds == 1 else 'trainings'} of each arm"
+    kind = "assumed" if upper is None else "measured"
+    said = (
+        f"{study.n_patients} test patients and {seeds} would find, with a probability of {power:.0%}, "
+        f"{_findable(study, spread, power)} ({kind} standard deviations of the paired difference: "
+        f"{_sd_in_words(spread.patient)} between patients, {_sd_in_words(spread.seed)} between trainings, "
+        f"{_sd_in_words(spread.residual)} else)."
+    )
+    if upper is None:
+        return said
+    return (
+        f"{said} So few trainings do not rule out {upper.seed:.2g} between trainings; then it would be "
+        f"{_findable(study, upper, power)}."
+    )
+
+
+def _findable(study: Study, spread: Spread, power: float) -> str:
+    """Say how large a gain must be to be found, in each family of comparisons."""
     families: list[tuple[Family, str]] = [("primary", "the primary comparison")]
     if study.n_secondary:
         families.append(("secondary", f"one of {study.n_secondary} secondary comparisons"))
-    found = [f"for {name} {_range_in_words(study, spread, upper, family, power)}" for family, name in families]
-    known = (
-        f"{'assumed' if upper is None else 'measured'} standard deviations of the paired difference: "
-        f"{spread.patient:.2g} between patients, {spread.seed:.2g} between trainings, {spread.residual:.2g} else"
-    )
-    if upper is not None:
-        known += (
-            f"; {study.n_seeds} trainings do not rule out {upper.seed:.2g} between trainings, hence the second figure"
-        )
-    return (
-        f"{study.n_patients} test patients and {seeds} find, with a probability of {power:.0%}, a mean gain "
-        f"{', and '.join(found)} ({known})."
-    )
+    found = []
+    for family, name in families:
+        gain = smallest_detectable_gain(study, spread, family, power)
+        size = "no gain, however large," if gain is None else f"a true gain of {gain:.3f} or more"
+        found.append(f"{size} in {name}")
+    return " and ".join(found)
 
 
-def _range_in_words(study: Study, spread: Spread, upper: Spread | None, family: Family, power: float) -> str:
-    gain = smallest_detectable_gain(study, spread, family, power)
-    if gain is None:
-        return "of no size, however large"
-    if upper is None:
-        return f"of {gain:.3f} or more"
-    worst = smallest_detectable_gain(study, upper, family, power)
-    if worst is None:
-        return f"of {gain:.3f} or more as measured, or of no size at all"
-    return f"of {gain:.3f} or more as measured, or only of {worst:.3f} or more"
+def _sd_in_words(sd: float) -> str:
+    return f"{sd:.2g}" if sd > 0 else "none that shows"

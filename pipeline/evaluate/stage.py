@@ -4,7 +4,7 @@ import csv
 from typing import Any
 
 from pipeline.cohort import write_json
-from pipeline.evaluate.cohorts import remove_sources
+from pipeline.evaluate.cohorts import remove_synthetic_cohorts
 from pipeline.evaluate.figures import draw_figures
 from pipeline.evaluate.findings import Findings, list_planned
 from pipeline.evaluate.gain import compare_groups, describe_gain
@@ -39,7 +39,7 @@ def run(context: StageContext) -> dict[str, Any]:
     context.tracker.table("arms", [_table_row(entry) for entry in gain["arms"]])
     draw_figures(context, findings, subgroups)
     remove_received(context.out)
-    remove_sources(context)
+    remove_synthetic_cohorts(context)
     return {
         "best_arm": findings.best_arm(findings.at_share(findings.top_share)).name,
         "n_test": len(experiment.real.patients("test")),

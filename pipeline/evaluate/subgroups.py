@@ -129,8 +129,8 @@ def describe_fairness(findings: Sequence[SubgroupFindings], alpha: float) -> str
     if not everyone:
         return " ".join(["No subgroup is large enough to tell whether it was made worse.", *missing])
     worse = [
-        f"{_name(subgroup)} in {_title(planned)} ({planned.arm}, {subgroup.delta:+.3f}, "
-        f"{interval_in_words(subgroup.ci, alpha)}, {subgroup.n_patients} patients)"
+        f"{_name(subgroup)} in {_title(planned)} ({planned.arm} {share_in_words(planned.share)}, "
+        f"{subgroup.delta:+.3f}, {interval_in_words(subgroup.ci, alpha)}, {subgroup.n_patients} patients)"
         for planned, subgroup in everyone
         if is_worse(subgroup, planned.metric)
     ]
@@ -148,8 +148,8 @@ def _describe_hidden(everyone: Sequence[tuple[Planned, Subgroup]]) -> str:
         own = [(planned, subgroup) for planned, subgroup in everyone if planned.metric == metric]
         planned, subgroup = max(own, key=lambda pair: _hidden_loss(pair[1], metric))
         hidden.append(
-            f"{_hidden_loss(subgroup, metric):.3f} in {_title(planned)} ({_name(subgroup)}, {planned.arm}, "
-            f"{subgroup.n_patients} patients)"
+            f"{_hidden_loss(subgroup, metric):.3f} in {_title(planned)} ({_name(subgroup)}, {planned.arm} "
+            f"{share_in_words(planned.share)}, {subgroup.n_patients} patients)"
         )
     return f"The largest loss that intervals could hide is {' and '.join(hidden)}."
 

@@ -13,7 +13,15 @@ from pipeline.cohort import Case, Cohort, open_cohort, write_whole
 from pipeline.config import ComputeSection
 from pipeline.config_evaluate import ArmName, EvaluateSection
 from pipeline.errors import DataError
-from pipeline.evaluate.cohorts import OWN, Origin, Source, choose_members, make_sources, open_own, origin_of
+from pipeline.evaluate.cohorts import (
+    OWN,
+    Origin,
+    SyntheticCohort,
+    choose_members,
+    make_synthetic_cohorts,
+    open_own,
+    origin_of,
+)
 from pipeline.evaluate.received import ReceivedRelease
 from pipeline.evaluate.scores import Score
 from pipeline.figures import tumor_centre
@@ -22,7 +30,7 @@ from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
 from pipeline.segmentation.arms import (
-    RECIPES,
+    DESIGNS,
     UNMIXED,
     Arm,
     Mixing,
@@ -47,7 +55,7 @@ class Experiment:
     Parameters
     ----------
     real : Cohort
-    sources : mapping of Origin to Source
+    synthetic : mapping of Origin to SyntheticCohort
         Synthetic cohorts, by share and generator.
     scans : ScanPool
         Training scans, opened once.
@@ -60,7 +68,7 @@ class Experiment:
     """
 
     real: Cohort
-    sources: Mapping[Origin, Source]
+    synthetic: Mapping[Origin, SyntheticCohort]
     scans: ScanPool
     window: Window
     pictured: tuple[Case, ...]
@@ -115,15 +123,15 @@ def open_experiment(context: StageContext) -> Experiment:
     real, (own, received) = open_cohort(context.folder("ingest")), open_own(context)
     check_cohorts(real, own, is_received=config.received_release is not None)
     check_arms(context, real, own)
-    sources = make_sources(context, real, own)
+    synthetic = make_synthetic_cohorts(context, real, own)
     scans = ScanPool(real.modalities)
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
     cases = [
         *choose_real(context, real, max(config.shares)),
-        *(c for one in sources.values() for c in one.cohort.cases),
+        *(c for one in synthetic.values() for c in one.cohort.cases),
     ]
     window = scans.fit_window(cases, config.dimensions, 2**config.levels)
-    return Experiment(real, sources, scans, window, choose_pictured(real.patients("test")), received)
+    return Experiment(real, synthetic, scans, window, choose_pictured(real.patients("test")), received)
 
 
 def choose_real(context: StageContext, real: Cohort, share: float) -> tuple[Case, ...]:
@@ -147,7 +155,7 @@ def choose_synthetic(
         Number of cases; None: all. A further generator, more of whose cases were refused, may have fewer.
     """
     origin = origin_of(context.config.evaluate, share, number)
-    cases = experiment.sources[origin].cohort.cases
+    cases = experiment.synthetic[origin].cohort.cases
     return choose_synthetic_cases(cases, n if n is None or origin == OWN else min(n, len(cases)), context.seed)
 
 
@@ -172,7 +180,7 @@ def make_arms(
     return tuple(
         tuple(
             make_arm_of(context, experiment, name, share, chosen, number)
-            for number in range(context.config.evaluate.n_generators if RECIPES[name].synthetic != "none" else 1)
+            for number in range(context.config.evaluate.n_generators if DESIGNS[name].synthetic != "none" else 1)
         )
         for name, share in list_arms(context.config.evaluate)
     )
@@ -189,7 +197,7 @@ def make_arm_of(
     """Put an arm at a share together, with the scans of one of the generators."""
     decides = deciding_arm(name)
     mixing = UNMIXED if decides is None else chosen[decides]
-    is_synthetic = RECIPES[name].synthetic != "none"
+    is_synthetic = DESIGNS[name].synthetic != "none"
     synthetic = choose_synthetic(context, experiment, share, number, mixing.n_synthetic) if is_synthetic else ()
     real = choose_real(context, experiment.real, share)
     return make_arm(name, share, real, synthetic, mixing, context.config.evaluate, number)

@@ -18,13 +18,17 @@ from pipeline.config_evaluate import ArmName, AugmentationSection, EvaluateSecti
 from pipeline.errors import DataError
 from pipeline.seeds import numpy_stream
 
+AUGMENTED = "varied at random (turned, scaled, blurred, brightened and the like)"
+
 
 @dataclass(frozen=True)
-class Recipe:
+class ArmDesign:
     """What an arm is made of.
 
     Parameters
     ----------
+    meaning : str
+        In words, for a reader of the report.
     uses_real : bool
     synthetic : str
         ``none``, ``scans``, or ``label maps``, which are rendered with random contrasts.
@@ -36,6 +40,7 @@ class Recipe:
         Whether ordinary augmentation is on.
     """
 
+    meaning: str
     uses_real: bool = True
     synthetic: Literal["none", "scans", "label maps"] = "none"
     pretrains: bool = False
@@ -43,17 +48,25 @@ class Recipe:
     augments: bool = False
 
 
-RECIPES: dict[ArmName, Recipe] = {
-    "real": Recipe(),
-    "real-aug": Recipe(augments=True),
-    "real-syn": Recipe(synthetic="scans"),
-    "real-syn-aug": Recipe(synthetic="scans", augments=True),
-    "syn": Recipe(uses_real=False, synthetic="scans"),
-    "syn-aug": Recipe(uses_real=False, synthetic="scans", augments=True),
-    "syn-ft": Recipe(synthetic="scans", pretrains=True),
-    "syn-ft-aug": Recipe(synthetic="scans", pretrains=True, augments=True),
-    "copypaste-aug": Recipe(pastes=True, augments=True),
-    "random-contrast-aug": Recipe(synthetic="label maps", augments=True),
+DESIGNS: dict[ArmName, ArmDesign] = {
+    "real": ArmDesign("real scans, as they are"),
+    "real-aug": ArmDesign(f"real scans, {AUGMENTED}", augments=True),
+    "real-syn": ArmDesign("real and synthetic scans, as they are", synthetic="scans"),
+    "real-syn-aug": ArmDesign(f"real and synthetic scans, {AUGMENTED}", synthetic="scans", augments=True),
+    "syn": ArmDesign("synthetic scans alone, as they are", uses_real=False, synthetic="scans"),
+    "syn-aug": ArmDesign(f"synthetic scans alone, {AUGMENTED}", uses_real=False, synthetic="scans", augments=True),
+    "syn-ft": ArmDesign("synthetic scans first, then real ones, as they are", synthetic="scans", pretrains=True),
+    "syn-ft-aug": ArmDesign(
+        f"synthetic scans first, then real ones, {AUGMENTED}", synthetic="scans", pretrains=True, augments=True
+    ),
+    "copypaste-aug": ArmDesign(
+        f"real scans, with tumours of other patients pasted in, {AUGMENTED}; no generator", pastes=True, augments=True
+    ),
+    "random-contrast-aug": ArmDesign(
+        f"real scans, and synthetic label maps painted in random contrasts, {AUGMENTED}; no generator of scans",
+        synthetic="label maps",
+        augments=True,
+    ),
 }
 
 
@@ -64,7 +77,7 @@ PASTING_ARM: ArmName = "copypaste-aug"
 
 def deciding_arm(name: ArmName) -> ArmName | None:
     """Return the arm whose search decides what is mixed into an arm; None where nothing is."""
-    return PASTING_ARM if RECIPES[name].pastes else DECIDING_ARMS.get(RECIPES[name].synthetic)
+    return PASTING_ARM if DESIGNS[name].pastes else DECIDING_ARMS.get(DESIGNS[name].synthetic)
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,7 @@ class Arm:
 
 def list_arms(config: EvaluateSection) -> tuple[tuple[ArmName, float], ...]:
     """Return the arms to train, each with each share of the real patients; those without real scans once, with 0."""
-    everything = [(name, share if RECIPES[name].uses_real else 0.0) for name in config.arms for share in config.shares]
+    everything = [(name, share if DESIGNS[name].uses_real else 0.0) for name in config.arms for share in config.shares]
     return tuple(dict.fromkeys(everything))
 
 
@@ -218,7 +231,7 @@ def make_arm(
     DataError
         If there are no cases of a kind that the arm uses, or only one patient where tumours are to be pasted.
     """
-    recipe = RECIPES[name]
+    recipe = DESIGNS[name]
     real = tuple(real_cases) if recipe.uses_real else ()
     synthetic = tuple(synthetic_cases) if recipe.synthetic != "none" else ()
     for kind, uses, cases in (("real", recipe.uses_real, real), ("synthetic", recipe.synthetic != "none", synthetic)):

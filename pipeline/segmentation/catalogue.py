@@ -16,6 +16,10 @@ from pipeline.segmentation.surface import MIN_TOLERANCE_MM
 COMPARED_METRICS = ("dice", "hd95")
 # A region that is missed entirely counts as the image's diagonal: the share of these stands beside.
 DISTANCE_METRIC, MISSED_METRIC = "hd95", "missed"
+# Of who lacks a region Dice is 0 or 1, and HD95 0 or the diagonal, by a single voxel.
+FALSE_ALARM_METRIC = "false_alarm"
+# Shares of patients: what is rare has no interval from few of them.
+RATE_METRICS = (MISSED_METRIC, FALSE_ALARM_METRIC)
 # Dice over the patients who have the region: an empty region scores 0 or 1, which says little of a segmenter.
 PRESENT_METRIC = "dice_present"
 EMPTY_SIDES = "both empty: 1; one empty: 0"
@@ -57,6 +61,11 @@ METRICS_BY_NAME: dict[str, Metric] = {
     MISSED_METRIC: Metric(
         "missed",
         "1 where nothing of the region is found, else 0; over the patients whose true region is not empty",
+        is_better_higher=False,
+    ),
+    FALSE_ALARM_METRIC: Metric(
+        "false alarm",
+        "1 where anything of the region is found, else 0; over the patients whose true region is empty",
         is_better_higher=False,
     ),
     PRESENT_METRIC: Metric("Dice where present", "Dice over the patients whose true region is not empty"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.labels import LabelScheme, UInt8Array
 from pipeline.segmentation.calibration import brier_score, calibration_error
-from pipeline.segmentation.catalogue import MISSED_METRIC, PRESENT_METRIC
+from pipeline.segmentation.catalogue import FALSE_ALARM_METRIC, MISSED_METRIC, PRESENT_METRIC
 from pipeline.segmentation.lesions import score_lesions
 from pipeline.segmentation.surface import Mask, default_tolerance_mm, hd95_mm
 from pipeline.segmentation.surface_dice import surface_dice
@@ -49,7 +49,7 @@ def score_patient(
     -------
     dict of str to dict of str to float
         Region to metric to value; :data:`PRESENT_METRIC`, :data:`MISSED_METRIC` and the relative volume error only
-        where the true region is not empty.
+        where the true region is not empty, :data:`FALSE_ALARM_METRIC` only where it is.
 
     Raises
     ------
@@ -93,6 +93,8 @@ def _score_masks(found: Mask, true: Mask, spacing_mm: Sequence[float], tolerance
         scores[PRESENT_METRIC] = scores["dice"]
         scores[MISSED_METRIC] = float(not found.any())
         scores["volume_error_relative"] = volume_error / int(true.sum())
+    else:
+        scores[FALSE_ALARM_METRIC] = float(found.any())
     return scores
 
 
