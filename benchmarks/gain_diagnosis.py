@@ -27,9 +27,10 @@ import numpy as np
 from pipeline.cohort import Case, CaseData, Cohort, digest_file, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, load_config
 from pipeline.config_evaluate import MAIN_ARM, RIVALS, ArmName, EvaluateSection, Schedule
+from pipeline.evaluate.experiment import Experiment, choose_pictured
 from pipeline.evaluate.intervals import Statistics, mean_interval
 from pipeline.evaluate.steps_check import doubled_section
-from pipeline.evaluate.trainings import Experiment, TrainingTask, choose_pictured, train_and_score
+from pipeline.evaluate.trainings import TrainingTask, train_and_score
 from pipeline.generate.sampling import render_volume, to_intensity
 from pipeline.layout import DONE_FILE
 from pipeline.parallel import iterate_trainings

@@ -22,6 +22,7 @@ from pipeline.evaluate.cohorts import (
     list_generator_cautions,
     list_origins,
 )
+from pipeline.evaluate.experiment import make_arms, open_experiment
 from pipeline.generate import recipe as recipe_module
 from pipeline.runner import StageContext, run_stages
 from pipeline.segmentation.arms import Mixing
@@ -55,14 +56,14 @@ def test_a_cohort_is_needed_for_each_share_and_generator_of_arms_that_use_one():
 def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, own_segment_run, real, recipe):
     config = tiny_evaluation(arms=ARMS, shares=[1.0, 0.5], n_seeds=2, n_generators=2)
     context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
-    experiment = trainings.open_experiment(context)
+    experiment = open_experiment(context)
     half = tuple(case.subject for case in choose_members(real, 0.5, 7))
     everyone = tuple(case.subject for case in real.split("train"))
     assert len(half) == 2
     assert {name: members for name, members, _, _ in recipe.calls} == {"1-1": everyone, "0.5-0": half, "0.5-1": half}
     assert len({seed for _, _, seed, _ in recipe.calls}) == 3
     found = {}
-    for by_generator in trainings.make_arms(context, experiment, CHOSEN):
+    for by_generator in make_arms(context, experiment, CHOSEN):
         for arm in by_generator:
             made_by = {case.folder.parents[2].name for case in arm.synthetic_cases}
             found[arm.name, arm.share, arm.generator] = made_by
@@ -79,10 +80,10 @@ def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, own
 def test_trainings_take_the_generators_in_turn(tmp_path, own_segment_run, monkeypatch):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], n_seeds=3, n_generators=2)
     context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
-    experiment = trainings.open_experiment(context)
+    experiment = open_experiment(context)
     tasks = []
     monkeypatch.setattr(trainings, "iterate_trainings", lambda _, items, __: tasks.extend(items) or [])
-    trainings.train_all(context, experiment, trainings.make_arms(context, experiment, CHOSEN))
+    trainings.train_all(context, experiment, make_arms(context, experiment, CHOSEN))
     assert [(task.arm.name, task.number, task.arm.generator) for task in tasks] == [
         *(("real-aug", number, 0) for number in range(3)),
         ("real-syn", 0, 0),
@@ -97,20 +98,20 @@ def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made
     config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
     context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
     for _ in range(2):
-        trainings.open_experiment(context)
+        open_experiment(context)
     assert len(recipe.calls) == 1
     folder = cohorts.generators_folder(context) / "0.5-0"
     cohorts.remove_synthetic_cohorts(context)
     assert {path.name for path in folder.iterdir()} == {"made.json"}
     assert json.loads((folder / "made.json").read_text()) == {"n_persons": 2, "n_cases": 3}
-    trainings.open_experiment(context)
+    open_experiment(context)
     assert len(recipe.calls) == 2
 
 
 def test_generators_of_another_recipe_are_not_gone_on_from(tmp_path, own_segment_run, recipe):
     config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
     for seed in (7, 8):
-        trainings.open_experiment(StageContext(config, own_segment_run, tmp_path, seed, Recorder()))
+        open_experiment(StageContext(config, own_segment_run, tmp_path, seed, Recorder()))
     assert len(recipe.calls) == 2
     assert len(list((own_segment_run / cohorts.GENERATORS_FOLDER).iterdir())) == 1
 
@@ -165,7 +166,7 @@ def test_generators_of_one_share_differ(finished_run, tmp_path):
     config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], "n_seeds": 3, "n_generators": 3}}, "tests")
     run_dir = shutil.copytree(finished_run, tmp_path / "run")
     context = StageContext(config, run_dir, tmp_path, 7, Recorder())
-    made = trainings.open_experiment(context).synthetic
+    made = open_experiment(context).synthetic
     assert list(made) == [Origin(1.0, 0), Origin(1.0, 1), Origin(1.0, 2)]
     first_scans = [np.asarray(one.cohort.cases[0].image("t1")) for one in made.values()]
     assert all(not np.array_equal(one, another) for one, another in pairwise(first_scans))
@@ -178,7 +179,7 @@ def test_a_share_with_too_few_persons_for_a_generator_is_refused_before_anything
         config = config.model_copy(update={"train": config.train.model_copy(update={"privacy": privacy})})
         context = StageContext(config, segment_run, tmp_path, 7, Recorder())
         with pytest.raises(ConfigError, match=rf"evaluate\.shares: .* expected at least {n_needed} persons"):
-            trainings.open_experiment(context)
+            open_experiment(context)
     assert not list(tmp_path.iterdir())
 
 

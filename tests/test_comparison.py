@@ -168,7 +168,7 @@ def test_a_distance_is_told_with_the_share_of_patients_in_whom_the_region_is_mis
     sentence = describe(comparison, 0.05)
     assert "found falsely by real-syn in 0.0% of the patients who lack it, by real in 50.0%" in sentence
     assert "changes whole tumour HD95 (mm), lower being better, by +1.000" in sentence
-    assert "Of 4 patients 0 are better and 4 worse, of 2 trainings 0 and 2." in sentence
+    assert "; better in 0 of 4 patients, worse in 4; better in 0 of 2 trainings, worse in 2." in sentence
     assert "a single patient can decide it" in sentence
 
 
@@ -219,8 +219,8 @@ def test_the_sentence_names_share_and_effect(noise):
     comparison = compare_planned(ScoreTable(scores), [Planned("real-syn", "real", 0.25, "WT", "dice")], STATISTICS)[0]
     sentence = describe(comparison, 0.05)
     assert sentence.startswith("real-syn changes whole tumour Dice by +0.056 (95% CI ")
-    assert "against real with 25% of the real patients, which is significantly better." in sentence
-    assert describe_finding(comparison, 0.05) == sentence.split(" Of 30 patients")[0]
+    assert "against real with 25% of the real patients, which is significantly better; better in 30" in sentence
+    assert describe_finding(comparison, 0.05) == sentence.split(" Rank-biserial")[0]
     # Every patient gains.
     assert "Rank-biserial correlation +1.00." in sentence
 

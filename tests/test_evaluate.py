@@ -19,6 +19,7 @@ from pipeline.config_evaluate import ArmName
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import cohorts, gain, mixing, stage, subgroups, trainings
 from pipeline.evaluate.comparison import Planned
+from pipeline.evaluate.experiment import check_cohorts, make_arms, open_experiment
 from pipeline.evaluate.findings import Findings
 from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.scores import Score
@@ -73,7 +74,7 @@ def check_words(gain):
     assert main["sentence"].startswith(gain["summary"])
     assert gain["summary"].endswith(".")
     assert gain["summary"].count(". ") == 0
-    assert "Of 3 patients" in gain["summary"]
+    assert "; better in " in gain["summary"]
     cautions = " ".join(gain["cautions"])
     assert "Whether more steps would help was not tried." in cautions
     assert gain["steps_check"] is None
@@ -273,7 +274,7 @@ def test_the_candidate_that_is_best_on_val_is_chosen_and_the_first_of_even_ones(
     monkeypatch, tmp_path, own_segment_run, full_plan
 ):
     context = StageContext(full_plan, own_segment_run, tmp_path, 7, Recorder())
-    experiment = trainings.open_experiment(context)
+    experiment = open_experiment(context)
     for reached, expected, others in (((0.2, 0.3), 0.5, 0.3), ((0.3, 0.2), 0.25, 0.6), ((0.3, 0.3), 0.25, 0.3)):
         answered = (*reached, *reached[::-1], 0.4, 0.1)
         answers = iter(answered)
@@ -289,19 +290,19 @@ def test_the_candidate_that_is_best_on_val_is_chosen_and_the_first_of_even_ones(
 def test_one_candidate_is_taken_without_a_training(tmp_path, segment_run):
     search = {"synthetic_shares": [0.5], "schedules": ["synthetic-first"], "n_synthetic": [2]}
     context = StageContext(tiny_evaluation(search=search), segment_run, tmp_path, 7, Recorder())
-    experiment = trainings.open_experiment(context)
+    experiment = open_experiment(context)
     chosen, trials = mixing.choose_mixing(context, experiment)
     assert chosen == {"real-syn-aug": Mixing(0.5, "synthetic-first", 2)}
     assert [trial.dice_val for trial in trials] == [()]
     assert not list(tmp_path.iterdir())
-    arms = {arm.name: arm for arm, *_ in trainings.make_arms(context, experiment, chosen)}
+    arms = {arm.name: arm for arm, *_ in make_arms(context, experiment, chosen)}
     assert [len(arms[name].synthetic_cases) for name in ("real", "real-syn", "syn")] == [0, 2, 2]
 
 
 @pytest.mark.usefixtures("recipe")
 def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp_path, own_segment_run, full_plan):
     context = StageContext(full_plan, own_segment_run, tmp_path, 7, Recorder(fail_after=1))
-    experiment = trainings.open_experiment(context)
+    experiment = open_experiment(context)
     # The first candidate's figure is recorded, those after it are not.
     with pytest.raises(KeyboardInterrupt):
         mixing.choose_mixing(context, experiment)
@@ -321,15 +322,15 @@ def test_a_search_that_was_killed_does_not_repeat_what_was_done(monkeypatch, tmp
 def test_a_cohort_without_one_side_of_the_split_is_refused(real, synthetic, missing):
     kept = SimpleNamespace(split=lambda side: () if side == missing else real.cases)
     with pytest.raises(DataError, match=f"no {missing} patients"):
-        trainings.check_cohorts(kept, synthetic)
+        check_cohorts(kept, synthetic)
 
 
 def test_a_val_without_any_tumour_is_refused_before_generators_are_trained(real, synthetic, monkeypatch):
     monkeypatch.setattr(type(real), "patients", lambda *_: (SimpleNamespace(tumor_map=lambda: np.zeros(SHAPE)),))
     with pytest.raises(DataError, match="no patient of val has a tumour"):
-        trainings.check_cohorts(real, synthetic)
+        check_cohorts(real, synthetic)
 
 
 def test_a_synthetic_cohort_with_other_modalities_is_refused(real, synthetic):
     with pytest.raises(DataError, match="modalities of the synthetic cohort"):
-        trainings.check_cohorts(real, dataclasses.replace(synthetic, modalities=("t1",)))
+        check_cohorts(real, dataclasses.replace(synthetic, modalities=("t1",)))

@@ -29,7 +29,8 @@ def findings_of(means, config, n_seeds=3):
     cases = {"real-syn-aug": ("case",), "random-contrast-aug": ("case",)}
     arms = tuple(SimpleNamespace(name=name, share=1.0, synthetic_cases=cases.get(name, ())) for name in means)
     planned = list_planned(config, ("WT",))
-    return Findings(None, arms, (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
+    experiment = SimpleNamespace(real=SimpleNamespace(shape=(40, 52, 44), spacing_mm=4.0))
+    return Findings(experiment, arms, (SimpleNamespace(scores=scores),), Statistics(200, 0.05, 1), planned)
 
 
 def test_the_primary_comparison_is_that_with_the_baseline_whatever_is_named_first():
@@ -74,11 +75,12 @@ def test_a_rival_that_ties_or_wins_stands_beside_the_summary():
     said = describe_rivals(findings)
     copied, contrast = said.removesuffix(".").split(". ")
     assert copied.startswith("real-syn-aug changes whole tumour Dice by ")
-    assert copied.endswith(
-        "against copypaste-aug with all real scans, which is not significant: the interval crosses 0"
-    )
+    assert "against copypaste-aug with all real scans, which is not significant: the interval crosses 0; " in copied
     assert "-0.050 (95% CI " in contrast
-    assert contrast.endswith("against random-contrast-aug with all real scans, which is significantly worse")
+    assert contrast.endswith(
+        "against random-contrast-aug with all real scans, which is significantly worse; better in 0 of 30 patients, worse "
+        "in 30; better in 0 of 3 trainings, worse in 3"
+    )
 
 
 def test_arms_without_synthetic_scans_have_no_rivals_and_a_baseline_with_them_needs_no_stand_in():
@@ -100,12 +102,19 @@ def test_an_arm_without_real_scans_claims_nothing_against_a_share_that_its_gener
 
 
 def test_a_rival_that_was_tried_with_fewer_settings_is_told():
-    search = {"synthetic_shares": [0.125, 0.25, 0.5]}
+    search = {"synthetic_shares": [0.125, 0.25, 0.5], "n_seeds": 2}
     assert list_search_cautions(tiny_evaluation(arms=ARMS, search=search).evaluate) == [
         "copypaste-aug was tried with 1 setting on val, real-syn-aug with 3."
     ]
     even = {**search, "paste_shares": [0.25, 0.5, 0.75]}
     assert list_search_cautions(tiny_evaluation(arms=ARMS, search=even).evaluate) == []
+
+
+def test_a_choice_by_one_training_each_is_told_where_there_was_a_choice():
+    search = {"synthetic_shares": [0.125, 0.25], "paste_shares": [0.25, 0.5]}
+    (said,) = list_search_cautions(tiny_evaluation(arms=ARMS, search=search).evaluate)
+    assert said.startswith("Each setting was tried on val in one training")
+    assert list_search_cautions(tiny_evaluation(arms=ARMS).evaluate) == []
 
 
 def test_a_rival_that_was_trained_but_not_planned_claims_nothing():

@@ -239,7 +239,7 @@ def describe_finding(comparison: Comparison, alpha: float) -> str:
     interval = "" if comparison.ci is None else f" ({interval_in_words(comparison.ci, alpha)})"
     change = f"{comparison.arm} changes {title} by {comparison.delta:+.3f}{interval}"
     against = f"against {comparison.baseline} {share_in_words(comparison.share)}"
-    return f"{change} {against}, which is {_judge(comparison, alpha)}."
+    return f"{change} {against}, which is {_judge(comparison, alpha)}; {_counts(comparison)}."
 
 
 def _judge(comparison: Comparison, alpha: float) -> str:
@@ -282,18 +282,18 @@ def interval_in_words(interval: Interval, alpha: float) -> str:
     return f"{1 - alpha:.0%} CI {interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
-def describe_counts(comparison: Comparison) -> str:
+def _counts(comparison: Comparison) -> str:
     """Say in how many patients, and in how many trainings, the arm is better and worse."""
     sign = 1.0 if IS_BETTER_HIGHER[comparison.metric] else -1.0
     n_better, n_worse = (sum(side * sign * one > 0 for one in comparison.seed_deltas) for side in (1, -1))
-    patients = f"Of {comparison.n_patients} patients {comparison.n_better} are better and {comparison.n_worse} worse"
+    patients = f"better in {comparison.n_better} of {comparison.n_patients} patients, worse in {comparison.n_worse}"
     if len(comparison.seed_deltas) == 1:
-        return f"{patients}."
-    return f"{patients}, of {len(comparison.seed_deltas)} trainings {n_better} and {n_worse}."
+        return patients
+    return f"{patients}; better in {n_better} of {len(comparison.seed_deltas)} trainings, worse in {n_worse}"
 
 
 def _details(comparison: Comparison) -> list[str]:
-    details = [describe_counts(comparison)]
+    details = []
     if comparison.effect_size is not None:
         details.append(f"Rank-biserial correlation {comparison.effect_size:+.2f}.")
     for what, who, shares in (

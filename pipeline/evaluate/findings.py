@@ -8,10 +8,11 @@ import numpy as np
 
 from pipeline.config_evaluate import MAIN_ARM, RIVALS, EvaluateSection
 from pipeline.evaluate.comparison import Comparison, Planned, compare_planned, plan_comparisons
+from pipeline.evaluate.experiment import Experiment
 from pipeline.evaluate.intervals import Statistics, Summary, summarise
 from pipeline.evaluate.scores import FloatArray, PatientTable, ScoreTable
 from pipeline.evaluate.significance import Role
-from pipeline.evaluate.trainings import Experiment, TrainingResult
+from pipeline.evaluate.trainings import TrainingResult
 from pipeline.segmentation.arms import Arm, list_arms
 from pipeline.segmentation.catalogue import COMPARED_METRICS
 from pipeline.segmentation.surface import diagonal_mm

@@ -10,7 +10,6 @@ from pipeline.evaluate.cohorts import OWN, count_persons, describe_generators, l
 from pipeline.evaluate.comparison import (
     COMPARISON_DEFINITIONS,
     comparison_json,
-    describe_counts,
     describe_finding,
     list_cautions,
 )
@@ -101,7 +100,7 @@ def describe_main(findings: Findings, config: EvaluateSection) -> str:
     main = findings.main
     if main is None:
         return "One arm was trained, so that nothing is compared."
-    finding = f"{describe_finding(main, findings.statistics.alpha)} {describe_counts(main)}"
+    finding = describe_finding(main, findings.statistics.alpha)
     if (main.arm, main.baseline) == (MAIN_ARM, config.baseline) or config.baseline == MAIN_ARM:
         return finding
     return f"{MAIN_ARM} against {config.baseline} was not planned, another comparison stands in its place: {finding}"

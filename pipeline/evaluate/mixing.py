@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config_evaluate import MIXED_ARMS, ArmName, EvaluateSection, SearchSection
-from pipeline.evaluate.trainings import Experiment, TrainingTask, make_arm_of, try_out
+from pipeline.evaluate.experiment import Experiment, make_arm_of
+from pipeline.evaluate.trainings import TrainingTask, try_out
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.cohort import write_json
 from pipeline.evaluate.cohorts import remove_synthetic_cohorts
+from pipeline.evaluate.experiment import make_arms, open_experiment
 from pipeline.evaluate.figures import draw_figures
 from pipeline.evaluate.findings import Findings, list_planned
 from pipeline.evaluate.gain import compare_groups, describe_gain
@@ -12,7 +13,7 @@ from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.mixing import choose_mixing, describe_search
 from pipeline.evaluate.received import remove_received
 from pipeline.evaluate.steps_check import check_steps
-from pipeline.evaluate.trainings import make_arms, open_experiment, train_all
+from pipeline.evaluate.trainings import train_all
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
 from pipeline.segmentation.catalogue import COMPARED_METRICS

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config_evaluate import EvaluateSection
-from pipeline.evaluate.trainings import Experiment, TrainingResult, TrainingTask, try_out
+from pipeline.evaluate.experiment import Experiment
+from pipeline.evaluate.trainings import TrainingResult, TrainingTask, try_out
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Arm
