@@ -8,14 +8,16 @@ from pipeline.evaluate.page import evaluation_section
 
 SUMMARY = {"mean": 0.81, "sd": 0.1, "ci": [0.75, 0.86]}
 ARM = {
-    **{"meaning": "scans", "n_real": 0, "n_real_persons": 0, "n_synthetic": 0, "n_generators": 0},
-    **{
-        "n_generator_persons": None,
-        "synthetic_share": 0.0,
-        "schedule": "mixed",
-        "paste_share": 0.0,
-        "pasted_share": 0.0,
-    },
+    "meaning": "scans",
+    "n_real": 0,
+    "n_real_persons": 0,
+    "n_synthetic": 0,
+    "n_generators": 0,
+    "n_generator_persons": None,
+    "synthetic_share": 0.0,
+    "schedule": "mixed",
+    "paste_share": 0.0,
+    "pasted_share": 0.0,
 }
 SYN = {
     "name": "syn",

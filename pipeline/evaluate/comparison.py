@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.evaluate.intervals import Interval, Statistics, mean_interval
 from pipeline.evaluate.scores import FloatArray, ScoreTable
 from pipeline.evaluate.significance import MIN_SEEDS, Role, combined_p, holm, rank_biserial
@@ -20,6 +22,7 @@ from pipeline.segmentation.catalogue import (
     IS_BETTER_HIGHER,
     METRIC_TITLES,
     MISSED_METRIC,
+    gain_sign,
 )
 
 MIN_PATIENTS_RELIABLE = 20
@@ -165,10 +168,6 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
         If one of them lacks scores.
     """
     differences = [table.difference(p.arm, p.baseline, p.share, p.region, p.metric).values for p in planned]
-    gains = [
-        values.mean(axis=1) * (1.0 if IS_BETTER_HIGHER[plan.metric] else -1.0)
-        for plan, values in zip(planned, differences, strict=True)
-    ]
     p_values = [_p_of(values, plan.role) for plan, values in zip(planned, differences, strict=True)]
     secondary = [number for number, plan in enumerate(planned) if plan.role == "secondary"]
     corrected = dict(zip(secondary, holm([p_values[number] for number in secondary]), strict=True))
@@ -189,8 +188,8 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
             role=plan.role,
             missed_shares=_shares_of(table, plan, MISSED_METRIC),
             false_alarm_shares=_shares_of(table, plan, FALSE_ALARM_METRIC),
-            n_better=int((gains[number] > 0).sum()),
-            n_worse=int((gains[number] < 0).sum()),
+            n_better=_count_gains(values.mean(axis=1), plan.metric),
+            n_worse=_count_gains(-values.mean(axis=1), plan.metric),
         )
         for number, (plan, values) in enumerate(zip(planned, differences, strict=True))
     ]
@@ -199,6 +198,10 @@ def compare_planned(table: ScoreTable, planned: Sequence[Planned], statistics: S
 def _p_of(values: FloatArray, role: Role) -> float | None:
     p = float(combined_p(values[None], role)[0])
     return p if math.isfinite(p) else None
+
+
+def _count_gains(differences: FloatArray, metric: str) -> int:
+    return int((gain_sign(metric) * differences > 0).sum())
 
 
 def _shares_of(table: ScoreTable, plan: Planned, rate: str) -> tuple[float, float] | None:
@@ -284,8 +287,8 @@ def interval_in_words(interval: Interval, alpha: float) -> str:
 
 def _counts(comparison: Comparison) -> str:
     """Say in how many patients, and in how many trainings, the arm is better and worse."""
-    sign = 1.0 if IS_BETTER_HIGHER[comparison.metric] else -1.0
-    n_better, n_worse = (sum(side * sign * one > 0 for one in comparison.seed_deltas) for side in (1, -1))
+    by_seed = np.array(comparison.seed_deltas)
+    n_better, n_worse = (_count_gains(one, comparison.metric) for one in (by_seed, -by_seed))
     patients = f"better in {comparison.n_better} of {comparison.n_patients} patients, worse in {comparison.n_worse}"
     if len(comparison.seed_deltas) == 1:
         return patients

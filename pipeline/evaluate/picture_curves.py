@@ -24,7 +24,7 @@ from pipeline.evaluate.picture_style import (
 )
 from pipeline.evaluate.scores import ScoreTable
 from pipeline.labels import REGION_TITLES
-from pipeline.segmentation.catalogue import IS_BETTER_HIGHER
+from pipeline.segmentation.catalogue import gain_sign
 
 MAX_COLUMNS = 5
 # Of the axis of shares: beyond its ends, and between two that stand at one share.
@@ -153,7 +153,7 @@ def draw_slopes(table: ScoreTable, planned: Sequence[Planned], path: Path) -> No
         sides = [
             table.table(arm, plan.share, plan.region, plan.metric).by_patient() for arm in (plan.baseline, plan.arm)
         ]
-        sign = 1.0 if IS_BETTER_HIGHER[plan.metric] else -1.0
+        sign = gain_sign(plan.metric)
         for before, after in zip(*sides, strict=True):
             gain = sign * (after - before)
             colour, line = (BETTER_COLOUR, "-") if gain > 0 else (WORSE_COLOUR, "--") if gain < 0 else (FAINT, "-")

@@ -16,7 +16,7 @@ from pipeline.evaluate.picture_style import ARM_COLOUR, BASELINE_COLOUR, FAINT, 
 from pipeline.evaluate.scores import FloatArray, PatientTable
 from pipeline.figures import OUTLINE_COLOURS, grey_tile, plane_slice
 from pipeline.labels import REGION_TITLES, LabelScheme, UInt8Array
-from pipeline.segmentation.catalogue import COMPARED_METRICS, IS_BETTER_HIGHER
+from pipeline.segmentation.catalogue import COMPARED_METRICS, gain_sign
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def choose_extremes(difference: PatientTable, metric: str, n: int = 2) -> tuple[
     tuple of tuple of str
         The worst, worst first, and the best, best first; nobody is both.
     """
-    gains = difference.by_patient() * (1.0 if IS_BETTER_HIGHER[metric] else -1.0)
+    gains = difference.by_patient() * gain_sign(metric)
     order = [difference.patients[int(number)] for number in np.argsort(gains, kind="stable")]
     n = min(n, len(order) // 2)
     return tuple(order[:n]), tuple(order[::-1][:n])

@@ -231,28 +231,28 @@ def make_arm(
     DataError
         If there are no cases of a kind that the arm uses, or only one patient where tumours are to be pasted.
     """
-    recipe = DESIGNS[name]
-    real = tuple(real_cases) if recipe.uses_real else ()
-    synthetic = tuple(synthetic_cases) if recipe.synthetic != "none" else ()
-    for kind, uses, cases in (("real", recipe.uses_real, real), ("synthetic", recipe.synthetic != "none", synthetic)):
+    design = DESIGNS[name]
+    real = tuple(real_cases) if design.uses_real else ()
+    synthetic = tuple(synthetic_cases) if design.synthetic != "none" else ()
+    for kind, uses, cases in (("real", design.uses_real, real), ("synthetic", design.synthetic != "none", synthetic)):
         if uses and not cases:
             raise DataError(f"arm {name}: expected {kind} training cases, got none; run the stages before again")
-    if recipe.pastes and len({case.person for case in real}) < 2:
+    if design.pastes and len({case.person for case in real}) < 2:
         raise DataError(
             f"arm {name} at share {share:g}: expected at least two real training patients, one to paste from, got one; "
             "leave the share or the arm out"
         )
-    if not recipe.uses_real:
+    if not design.uses_real:
         mixing = Mixing(1.0, n_synthetic=mixing.n_synthetic)
-    elif recipe.pretrains:
+    elif design.pretrains:
         mixing = Mixing(config.pretraining_share, "synthetic-first", mixing.n_synthetic)
     return Arm(
         name=name,
         share=share,
         real_cases=real,
-        augmentation=config.augmentation if recipe.augments else AugmentationSection.off(),
+        augmentation=config.augmentation if design.augments else AugmentationSection.off(),
         synthetic_cases=synthetic,
         generator=generator,
-        mixing=mixing if synthetic or recipe.pastes else UNMIXED,
-        is_rendered=recipe.synthetic == "label maps",
+        mixing=mixing if synthetic or design.pastes else UNMIXED,
+        is_rendered=design.synthetic == "label maps",
     )

@@ -123,3 +123,8 @@ METRIC_TITLES = {
 }
 IS_BETTER_HIGHER = {name: metric.is_better_higher for name, metric in METRICS_BY_NAME.items()}
 DEFINITIONS = {name: metric.definition for name, metric in METRICS_BY_NAME.items()}
+
+
+def gain_sign(metric: str) -> float:
+    """Return 1 or -1: a difference of a metric times it is above 0 where it is a gain."""
+    return 1.0 if IS_BETTER_HIGHER[metric] else -1.0
