@@ -1,6 +1,7 @@
 """Does the evaluation find a gain and a harm that were planted, and none where there is none? With real trainings.
 
-    python benchmarks/gain_planted.py [--seeds 3] [--steps 900] [--test 16] [--repeats 2] [--spacing-mm 6] [--workers 2]
+    python benchmarks/gain_planted.py [--effects gain harm none] [--seeds 3] [--steps 900] [--test 16] [--repeats 2]
+                                      [--spacing-mm 6] [--workers 2]
 
 Phantoms, one of them the real training patient (:mod:`pipeline.phantom.planted`). ``gain``: the synthetic cohort is
 twelve more phantoms with their own label maps. ``harm``: these with the label maps of one another. ``none``: copies of
@@ -69,12 +70,13 @@ def main() -> None:
     for option, default in (("seeds", 3), ("steps", 900), ("test", 16), ("repeats", 2), ("workers", 2)):
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--spacing-mm", type=float, default=6.0)
+    parser.add_argument("--effects", nargs="+", choices=get_args(Effect), default=get_args(Effect))
     given = parser.parse_args()
     config = make_config(given.seeds, given.steps, given.workers)
     sizes = PlantedSizes(n_test=given.test, spacing_mm=given.spacing_mm)
     right: dict[str, dict[str, int]] = {}
     deltas: dict[str, dict[str, list[float]]] = {}
-    for effect in get_args(Effect):
+    for effect in given.effects:
         for seed in range(given.repeats):
             for region, row in evaluate_planted(config, effect, sizes, seed).items():
                 counts = right.setdefault(effect, {})
