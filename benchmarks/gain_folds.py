@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.config import RunConfig, load_config
 from pipeline.evaluate.comparison import Comparison, compare_planned, comparison_json, describe
-from pipeline.evaluate.findings import list_planned
+from pipeline.evaluate.findings import list_planned, list_present
 from pipeline.evaluate.intervals import Statistics, Summary, summarise
 from pipeline.evaluate.scores import Score, ScoreTable
 from pipeline.ingest.dicom import discover_dicom
@@ -155,7 +155,8 @@ def main() -> None:
     evaluate = config.evaluate
     table = ScoreTable(scores, diagonal_mm(config.ingest.size_voxels, (config.ingest.spacing_mm,) * 3))
     statistics = Statistics(evaluate.n_bootstrap, evaluate.alpha, derive_seed(config.run.seed, "folds"))
-    comparisons = compare_planned(table, list_planned(evaluate, table.regions), statistics)
+    planned = list_planned(evaluate, table.regions)
+    comparisons = compare_planned(table, (*planned, *list_present(planned, table)), statistics)
     arms = list_arms(table, statistics)
     print_tables(arms, comparisons, evaluate.alpha)
     result = {

@@ -75,8 +75,9 @@ def iterate_trainings(
 ) -> Iterator[Result]:
     """Do trainings that do not need each other: side by side on CPU cores, one after the other on a GPU.
 
-    On a CPU each training has one thread, however many workers there are, so that their number changes no byte; small
-    networks are faster that way too.
+    With a Dask scheduler each worker takes one after the other, on its own device, whatever the device here. On a CPU
+    each training has one thread, however many workers there are, so that their number changes no byte; small networks
+    are faster that way too.
 
     Parameters
     ----------
@@ -93,11 +94,12 @@ def iterate_trainings(
     """
     import torch
 
-    if training_device(compute) == "cuda":
+    is_local = compute.scheduler == "local"
+    if is_local and training_device(compute) == "cuda":
         yield from map(function, items)
         return
     n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
-    if n_workers == 1 and compute.scheduler == "local":
+    if n_workers == 1 and is_local:
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

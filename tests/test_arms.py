@@ -98,6 +98,10 @@ def test_a_smaller_share_of_real_patients_is_a_subset(real):
     assert (len(half), len(most)) == (2, 3)
     assert {case.subject for case in half} <= {case.subject for case in most}
     assert choose_real_cases(train, 0.01, seed=5)
+    draws = {number: choose_real_cases(train, 0.5, 5, number) for number in range(8)}
+    assert draws[0] == half
+    assert len({tuple(case.subject for case in draw) for draw in draws.values()}) > 1
+    assert {case.subject for draw in draws.values() for case in draw} == {case.subject for case in train}
 
 
 @pytest.mark.parametrize("seed", range(5))

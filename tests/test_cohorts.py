@@ -19,7 +19,7 @@ from pipeline.evaluate.cohorts import (
     Origin,
     SyntheticCohort,
     choose_members,
-    list_generator_cautions,
+    list_draw_cautions,
     list_origins,
 )
 from pipeline.evaluate.experiment import make_arms, open_experiment
@@ -55,21 +55,24 @@ def test_a_cohort_is_needed_for_each_share_and_generator_of_arms_that_use_one():
 
 def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, own_segment_run, real, recipe):
     config = tiny_evaluation(arms=ARMS, shares=[1.0, 0.5], n_seeds=2, n_generators=2)
-    context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
+    context = StageContext(config, own_segment_run, tmp_path, 8, Recorder())
     experiment = open_experiment(context)
-    half = tuple(case.subject for case in choose_members(real, 0.5, 7))
+    halves = [tuple(case.subject for case in choose_members(real, 0.5, 8, number)) for number in (0, 1)]
     everyone = tuple(case.subject for case in real.split("train"))
-    assert len(half) == 2
-    assert {name: members for name, members, _, _ in recipe.calls} == {"1-1": everyone, "0.5-0": half, "0.5-1": half}
+    assert [len(half) for half in halves] == [2, 2]
+    assert halves[0] != halves[1]
+    members = {name: members for name, members, _, _ in recipe.calls}
+    assert members == {"1-1": everyone, "0.5-0": halves[0], "0.5-1": halves[1]}
     assert len({seed for _, _, seed, _ in recipe.calls}) == 3
     found = {}
     for by_generator in make_arms(context, experiment, CHOSEN):
         for arm in by_generator:
             made_by = {case.folder.parents[2].name for case in arm.synthetic_cases}
-            found[arm.name, arm.share, arm.generator] = made_by
+            found[arm.name, arm.share, arm.number] = made_by
             if arm.share == 0.5:
-                assert {case.subject for case in arm.real_cases} == set(half)
+                assert {case.subject for case in arm.real_cases} == set(halves[arm.number])
     assert not found["real-aug", 0.5, 0]
+    assert not found["real-aug", 0.5, 1]
     for name in ("real-syn-aug", "random-contrast-aug"):
         folders = [found[name, share, number] for share in (1.0, 0.5) for number in (0, 1)]
         assert folders == [{own_segment_run.name}, {"1-1"}, {"0.5-0"}, {"0.5-1"}]
@@ -77,19 +80,26 @@ def test_the_generator_of_a_share_sees_its_persons_and_nobody_else(tmp_path, own
 
 
 @pytest.mark.usefixtures("recipe")
-def test_trainings_take_the_generators_in_turn(tmp_path, own_segment_run, monkeypatch):
-    config = tiny_evaluation(arms=["real-aug", "real-syn"], n_seeds=3, n_generators=2)
+def test_trainings_take_generators_and_draws_of_patients_in_turn(tmp_path, own_segment_run, monkeypatch):
+    config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[1.0, 0.5], n_seeds=3, n_generators=2)
     context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
     experiment = open_experiment(context)
     tasks = []
     monkeypatch.setattr(trainings, "iterate_trainings", lambda _, items, __: tasks.extend(items) or [])
     trainings.train_all(context, experiment, make_arms(context, experiment, CHOSEN))
-    assert [(task.arm.name, task.number, task.arm.generator) for task in tasks] == [
-        *(("real-aug", number, 0) for number in range(3)),
-        ("real-syn", 0, 0),
-        ("real-syn", 1, 1),
-        ("real-syn", 2, 0),
-    ]
+    taken = {}
+    for task in tasks:
+        taken.setdefault(task.arm.title, []).append((task.number, task.arm.number))
+    in_turn = [(0, 0), (1, 1), (2, 0)]
+    assert taken == {
+        "real-aug-1": [(0, 0), (1, 0), (2, 0)],
+        "real-aug-0.5": in_turn,
+        "real-syn-1": in_turn,
+        "real-syn-0.5": in_turn,
+    }
+    # Whatever the arm, a training is of the same patients.
+    half = {task.number: task.arm.real_cases for task in tasks if task.arm.title == "real-aug-0.5"}
+    assert all(task.arm.real_cases == half[task.number] for task in tasks if task.arm.share == 0.5)
 
 
 def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made_again(
@@ -101,11 +111,41 @@ def test_a_generator_that_is_done_is_only_read_and_a_cohort_half_removed_is_made
         open_experiment(context)
     assert len(recipe.calls) == 1
     folder = cohorts.generators_folder(context) / "0.5-0"
-    cohorts.remove_synthetic_cohorts(context)
-    assert {path.name for path in folder.iterdir()} == {"made.json"}
     assert json.loads((folder / "made.json").read_text()) == {"n_persons": 2, "n_cases": 3}
+    cohorts.remove_synthetic_cohorts(context)
+    assert not list(folder.iterdir())
     open_experiment(context)
     assert len(recipe.calls) == 2
+
+
+@pytest.mark.parametrize("cut_off", ["while it is removed", "while it is made anew"])
+def test_a_kill_amid_a_cohort_leaves_nothing_that_is_taken_for_whole(
+    tmp_path, own_segment_run, recipe, monkeypatch, cut_off
+):
+    config = tiny_evaluation(arms=["real-aug", "real-syn"], shares=[0.5])
+    context = StageContext(config, own_segment_run, tmp_path, 7, Recorder())
+    open_experiment(context)
+    synthetic = cohorts.generators_folder(context) / "0.5-0" / "synthetic"
+
+    def kill_and_leave_half(*_, **__):
+        (synthetic / "participants.tsv").unlink(missing_ok=True)
+        (synthetic / "candidates").mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+
+    if cut_off == "while it is made anew":
+        cohorts.remove_synthetic_cohorts(context)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        if cut_off == "while it is removed":
+            patched.setattr(cohorts.shutil, "rmtree", kill_and_leave_half)
+            cohorts.remove_synthetic_cohorts(context)
+        else:
+            patched.setattr(cohorts, "repeat_recipe", kill_and_leave_half)
+            open_experiment(context)
+    made = open_experiment(context).synthetic[Origin(0.5, 0)]
+    assert len(made.cohort.cases) == 3
+    assert len(recipe.calls) == 2
+    cohorts.remove_synthetic_cohorts(context)
+    assert not synthetic.exists()
 
 
 def test_generators_of_another_recipe_are_not_gone_on_from(tmp_path, own_segment_run, recipe):
@@ -147,12 +187,12 @@ def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finis
     assert arms["real-syn-aug", 0.5]["n_generators"] == 2
     assert arms["real-aug", 0.5]["n_generator_persons"] is None
     assert not [caution for caution in gain["cautions"] if "generator" in caution]
-    generator = {"made.json", "model.json", "generator.safetensors"}
+    generator = {"model.json", "generator.safetensors"}
     assert kept(whole) == generator
     cut = context_of("cut", fail_after=3)
     with pytest.raises(KeyboardInterrupt):
         stage.run(cut)
-    assert kept(cut) == {*generator, "synthetic"}
+    assert kept(cut) == {*generator, "synthetic", "made.json"}
     stage.run(context_of("cut"))
     assert digest_tree(whole.out) == digest_tree(cut.out)
     # Another setting of the evaluation: cohorts are made anew by the generators that are there.
@@ -198,11 +238,15 @@ def test_more_generators_than_trainings_or_with_a_release_are_refused(changes, m
 def test_what_an_interval_does_not_hold_and_whom_segmenters_did_not_see_is_said(real):
     def cautions(real=real, n_persons=4, **changes):
         config = tiny_evaluation(**{"arms": ["real-aug", "real-syn"], **changes}).evaluate
-        return list_generator_cautions(config, real, {OWN: SyntheticCohort(real, n_persons)}, 7)
+        return list_draw_cautions(config, real, {OWN: SyntheticCohort(real, n_persons)}, 7)
 
     assert cautions() == ["One generator at each share: intervals do not include the variation between generators."]
     assert cautions(n_seeds=3, n_generators=3) == []
     assert cautions(arms=["real-aug"]) == []
+    (draw,) = cautions(arms=["real-aug"], shares=[1.0, 0.5], n_seeds=3)
+    assert draw.startswith("One draw of the real patients at each share below all, for 3 trainings")
+    assert cautions(shares=[0.5], n_seeds=3, n_generators=2)[0].startswith("2 draws of the real patients")
+    assert cautions(shares=[0.5], n_seeds=3, n_generators=3) == []
     (part,) = cautions(n_seeds=3, n_generators=2)
     assert part.startswith("2 generators for 3 trainings")
     first = real.split("train")[0].subject

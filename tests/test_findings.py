@@ -1,9 +1,11 @@
 """Which comparison the verdict speaks of, what may be claimed beside it, and how cheap rivals do."""
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from segment_builders import tiny_evaluation
 
 from pipeline.evaluate.comparison import Planned
@@ -99,6 +101,42 @@ def test_an_arm_without_real_scans_claims_nothing_against_a_share_that_its_gener
     assert roles == {0.25: "reported", 1.0: "primary"}
     received = list_planned(tiny_evaluation(**arms, received_release=tmp_path).evaluate, ("WT",))
     assert {plan.share: plan.role for plan in received if plan.metric == "dice"}[0.25] == "secondary"
+
+
+def test_an_uneven_comparison_never_becomes_the_claim():
+    only_quarter = tiny_evaluation(arms=["real-aug", "syn"], shares=[0.25]).evaluate
+    assert {plan.role for plan in list_planned(only_quarter, ("WT",))} == {"reported"}
+    means = {"real-aug": 0.7, "syn": 0.8}
+    config = tiny_evaluation(arms=list(means)).evaluate
+    findings = findings_of(means, config)
+    uneven = tuple(replace(plan, role="reported") for plan in findings.planned)
+    said = describe_main(replace(findings, planned=uneven), config)
+    assert said.startswith("No claim was planned: of one arm of each comparison the generator saw more patients")
+    changes = {"shares": [1.0, 0.5], "comparisons": [["syn", "real-aug"]]}
+    planned = list_planned(tiny_evaluation(arms=list(means), **changes).evaluate, ("WT",))
+    assert {plan.share for plan in planned if plan.role == "primary"} == {1.0}
+
+
+def test_a_region_that_some_lack_is_also_compared_over_those_who_have_it():
+    means = {"real-aug": 0.7, "real-syn-aug": 0.6}
+    findings = findings_of(means, tiny_evaluation(arms=list(means)).evaluate)
+    assert len(findings.comparisons) == len(findings.planned) == 2
+    # 28 of 30 have it; of the two others a single voxel makes a Dice of 0 or 1.
+    present = [
+        replace(score, metric="dice_present")
+        for score in findings.results[0].scores
+        if score.metric == "dice" and score.patient not in ("p3", "p4")
+    ]
+    scores = [
+        replace(score, value=float(score.arm == "real-syn-aug")) if score.patient in ("p3", "p4") else score
+        for score in findings.results[0].scores
+    ]
+    found = replace(findings, results=(SimpleNamespace(scores=[*scores, *present]),)).comparisons
+    dice, present_only = found[0], found[-1]
+    assert (dice.metric, dice.n_patients, dice.role) == ("dice", 30, "primary")
+    assert dice.delta == pytest.approx((28 * -0.1 + 2 * 1.0) / 30, abs=0.002)
+    assert (present_only.metric, present_only.n_patients, present_only.role) == ("dice_present", 28, "reported")
+    assert present_only.delta == pytest.approx(-0.1, abs=0.002)
 
 
 def test_a_rival_that_was_tried_with_fewer_settings_is_told():

@@ -63,7 +63,7 @@ def double_elsewhere(item: int) -> tuple[int, int]:
     return 2 * item, os.getpid()
 
 
-def test_a_dask_cluster_does_the_work_and_gives_it_back_in_order():
+def test_a_dask_cluster_does_the_work_and_gives_it_back_in_order(monkeypatch):
     distributed = pytest.importorskip("distributed")
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**settings, host="127.0.0.1") as cluster:
@@ -73,3 +73,10 @@ def test_a_dask_cluster_does_the_work_and_gives_it_back_in_order():
         assert os.getpid() not in {process for _, process in results}
         assert list(iterate_trainings(threads, range(3), compute)) == [1, 1, 1]
         assert map_cases(double, [], compute, "double") == []
+        # A GPU here keeps no training from the workers, each of which looks for one of its own; nor does its lack.
+        for has_gpu, accelerator in ((True, "auto"), (False, "cuda")):
+            monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
+            asked = compute.model_copy(update={"accelerator": accelerator})
+            trained = list(iterate_trainings(double_elsewhere, range(3), asked))
+            assert [doubled for doubled, _ in trained] == [0, 2, 4]
+            assert os.getpid() not in {process for _, process in trained}

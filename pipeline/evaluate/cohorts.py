@@ -38,7 +38,7 @@ class Origin:
     share : float
         Of the real training patients, whom the generator was trained on.
     number : int
-        Running number of the generator.
+        Running number of the generator, and of the draw of its patients.
     """
 
     share: float
@@ -77,12 +77,12 @@ def list_origins(config: EvaluateSection) -> tuple[Origin, ...]:
     return tuple(dict.fromkeys((OWN, *used)))
 
 
-def choose_members(real: Cohort, share: float, seed: int) -> tuple[Case, ...]:
-    """Return all scans of a share of the real training patients: what generators of that share are trained on.
+def choose_members(real: Cohort, share: float, seed: int, number: int = 0) -> tuple[Case, ...]:
+    """Return all scans of a draw of a share of the real training patients: what that generator is trained on.
 
     Arms with real scans are trained on those of them that lack no modality.
     """
-    return choose_real_cases(real.split("train"), share, seed)
+    return choose_real_cases(real.split("train"), share, seed, number)
 
 
 def open_own(context: StageContext) -> tuple[Cohort, ReceivedRelease | None]:
@@ -148,7 +148,7 @@ def make_synthetic_cohorts(context: StageContext, real: Cohort, own: Cohort) -> 
     tasks = [
         CohortTask(
             origin,
-            choose_members(real, origin.share, context.seed),
+            choose_members(real, origin.share, context.seed, origin.number),
             real,
             config,
             context.seed,
@@ -204,7 +204,7 @@ def check_members(tasks: Sequence[CohortTask], config: RunConfig) -> None:
 def make_cohort(task: CohortTask) -> Cohort:
     """Train one generator and make its cohort; what is there already is only read."""
     folder, origin = task.folder, task.origin
-    if not (folder / MADE_FILE).is_file() or not (folder / SYNTHETIC_FOLDER).is_dir():
+    if not (folder / MADE_FILE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
         seed = derive_seed(task.seed, "generator", f"{origin.share:g}", origin.number)
         description = f"generator {origin.number} of {origin.share:.0%} of the patients"
@@ -218,13 +218,11 @@ def make_cohort(task: CohortTask) -> Cohort:
 def remove_synthetic_cohorts(context: StageContext) -> None:
     """Remove the cohorts of further generators, as large as the run's own each; the generators stay, to make them anew.
 
-    Renamed first: a cohort half removed by a kill must not be taken for a whole one.
+    The marker first: a cohort half removed or half made anew by a kill must not be taken for a whole one.
     """
     for folder in sorted(generators_folder(context).glob("*")):
-        removed = folder / "removed.tmp"
-        if (folder / SYNTHETIC_FOLDER).is_dir():
-            (folder / SYNTHETIC_FOLDER).replace(removed)
-        shutil.rmtree(removed, ignore_errors=True)
+        (folder / MADE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(folder / SYNTHETIC_FOLDER, ignore_errors=True)
 
 
 def describe_generators(cohorts: Mapping[Origin, SyntheticCohort]) -> list[dict[str, Any]]:
@@ -240,13 +238,23 @@ def describe_generators(cohorts: Mapping[Origin, SyntheticCohort]) -> list[dict[
     ]
 
 
-def list_generator_cautions(
+def list_draw_cautions(
     config: EvaluateSection, real: Cohort, cohorts: Mapping[Origin, SyntheticCohort], seed: int
 ) -> list[str]:
-    """Say what intervals do not hold of the generators' luck, and whom generators knew whom segmenters did not."""
-    if all(DESIGNS[name].synthetic == "none" for name in config.arms):
-        return []
+    """Say what intervals do not hold of the luck of draws: of patients, and of the generators that saw them.
+
+    And whom generators knew whom segmenters did not.
+    """
     cautions = []
+    if min(config.shares) < 1.0 and config.n_generators < config.n_seeds:
+        n = config.n_generators
+        cautions.append(
+            f"{'One draw' if n == 1 else f'{n} draws'} of the real patients at each share below all, for "
+            f"{config.n_seeds} trainings: intervals include the luck of who they are "
+            f"{'not at all' if n == 1 else 'in part only'}; `n_generators` has more."
+        )
+    if all(DESIGNS[name].synthetic == "none" for name in config.arms):
+        return cautions
     if config.n_generators == 1:
         cautions.append("One generator at each share: intervals do not include the variation between generators.")
     elif config.n_generators < config.n_seeds:

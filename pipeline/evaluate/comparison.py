@@ -36,7 +36,8 @@ COMPARISON_DEFINITIONS = {
     ),
     "role": (
         "primary: the main arm against the baseline at the largest share, whole-tumour Dice, tested alone at alpha; "
-        "secondary: all others by planned_metrics, corrected among themselves; reported: by another metric, no claim"
+        "secondary: all others by planned_metrics, corrected among themselves; reported: by another metric, or uneven "
+        "(of one arm the generator saw more patients than the other arm), no claim"
     ),
     "p": (
         "two-sided, the larger of Wilcoxon's signed-rank over patients and of a t test of the mean with the variance "

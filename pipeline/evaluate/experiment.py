@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -80,17 +81,18 @@ def open_experiment(context: StageContext) -> Experiment:
     synthetic = make_synthetic_cohorts(context, real, own)
     scans = ScanPool(real.modalities)
     # Of all training scans, whichever arms are trained: a field of view that differed would be one more difference.
+    draws = (choose_real(context, real, max(config.shares), number) for number in range(config.n_generators))
     cases = [
-        *choose_real(context, real, max(config.shares)),
-        *(c for one in synthetic.values() for c in one.cohort.cases),
+        *{case.subject: case for draw in draws for case in draw}.values(),
+        *(case for one in synthetic.values() for case in one.cohort.cases),
     ]
     window = scans.fit_window(cases, config.dimensions, 2**config.levels)
     return Experiment(real, synthetic, scans, window, choose_pictured(real.patients("test")), received)
 
 
-def choose_real(context: StageContext, real: Cohort, share: float) -> tuple[Case, ...]:
-    """Return the real training cases of a share that lack no modality."""
-    return real.complete(choose_members(real, share, context.seed))
+def choose_real(context: StageContext, real: Cohort, share: float, number: int) -> tuple[Case, ...]:
+    """Return the real training cases of a draw of a share that lack no modality."""
+    return real.complete(choose_members(real, share, context.seed, number))
 
 
 def choose_synthetic(
@@ -128,15 +130,16 @@ def make_arms(
     Returns
     -------
     tuple of tuple of Arm
-        Of each arm and share what its trainings take in turn: one for each generator, or one alone for arms that use
-        no synthetic cohort.
+        Of each arm and share what its trainings take in turn: one for each generator and draw of patients, or one alone
+        where all are the same, as in arms of all patients without a synthetic cohort.
     """
+    config = context.config.evaluate
     return tuple(
         tuple(
             make_arm_of(context, experiment, name, share, chosen, number)
-            for number in range(context.config.evaluate.n_generators if DESIGNS[name].synthetic != "none" else 1)
+            for number in range(config.n_generators if share < 1.0 or DESIGNS[name].synthetic != "none" else 1)
         )
-        for name, share in list_arms(context.config.evaluate)
+        for name, share in list_arms(config)
     )
 
 
@@ -148,12 +151,12 @@ def make_arm_of(
     chosen: Mapping[ArmName, Mixing],
     number: int = 0,
 ) -> Arm:
-    """Put an arm at a share together, with the scans of one of the generators."""
+    """Put an arm at a share together, of one of the draws of patients and with the scans of their generator."""
     decides = deciding_arm(name)
     mixing = UNMIXED if decides is None else chosen[decides]
     is_synthetic = DESIGNS[name].synthetic != "none"
     synthetic = choose_synthetic(context, experiment, share, number, mixing.n_synthetic) if is_synthetic else ()
-    real = choose_real(context, experiment.real, share)
+    real = choose_real(context, experiment.real, share, number) if DESIGNS[name].uses_real else ()
     return make_arm(name, share, real, synthetic, mixing, context.config.evaluate, number)
 
 
@@ -186,8 +189,8 @@ def check_arms(context: StageContext, real: Cohort, own: Cohort) -> None:
     config = context.config.evaluate
     n_synthetic = max((n for n in config.search.n_synthetic if n != "all"), default=None)
     synthetic = choose_synthetic_cases(own.cases, n_synthetic, context.seed)
-    for name, share in list_arms(config):
-        make_arm(name, share, choose_real(context, real, share) if share else (), synthetic, UNMIXED, config)
+    for (name, share), number in product(list_arms(config), range(config.n_generators)):
+        make_arm(name, share, choose_real(context, real, share, number) if share else (), synthetic, UNMIXED, config)
 
 
 def choose_pictured(cases: tuple[Case, ...]) -> tuple[Case, ...]:

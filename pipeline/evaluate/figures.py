@@ -22,8 +22,8 @@ def draw_figures(context: StageContext, findings: Findings, subgroups: Sequence[
     config, folder = context.config.evaluate, context.out / "figures"
     scheme = findings.experiment.real.scheme
     draw_arms(_dots(findings), config.baseline, folder / "arms.png")
-    if findings.comparisons:
-        draw_gain(findings.comparisons, config.alpha, folder / "gain.png")
+    if planned := findings.comparisons[: len(findings.planned)]:
+        draw_gain(planned, config.alpha, folder / "gain.png")
     if len(config.shares) > 1:
         _draw_learning(context, findings, folder)
     if findings.main:

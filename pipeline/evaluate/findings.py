@@ -14,7 +14,7 @@ from pipeline.evaluate.scores import FloatArray, PatientTable, ScoreTable
 from pipeline.evaluate.significance import Role
 from pipeline.evaluate.trainings import TrainingResult
 from pipeline.segmentation.arms import Arm, list_arms
-from pipeline.segmentation.catalogue import COMPARED_METRICS
+from pipeline.segmentation.catalogue import COMPARED_METRICS, PRESENT_METRIC
 from pipeline.segmentation.surface import diagonal_mm
 
 MAIN_REGION, MAIN_METRIC = "WT", "dice"
@@ -32,6 +32,7 @@ class Findings:
     results : tuple of TrainingResult
     statistics : Statistics
     planned : tuple of Planned
+        Of the config, as :func:`list_planned` gives it.
     """
 
     experiment: Experiment
@@ -53,9 +54,14 @@ class Findings:
         return {}
 
     @cached_property
+    def asked(self) -> tuple[Planned, ...]:
+        """The planned comparisons, and after them those of patients who have a region that others lack."""
+        return (*self.planned, *list_present(self.planned, self.table))
+
+    @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """The planned comparisons; p values of secondary ones are corrected over these."""
-        return tuple(compare_planned(self.table, self.planned, self.statistics))
+        """All comparisons; p values of secondary ones are corrected over these."""
+        return tuple(compare_planned(self.table, self.asked, self.statistics))
 
     @cached_property
     def main(self) -> Comparison | None:
@@ -73,7 +79,7 @@ class Findings:
             for rival in RIVALS
             if rival in trained
         ]
-        pairs = zip(self.planned, self.comparisons, strict=True)
+        pairs = zip(self.asked, self.comparisons, strict=True)
         known = {replace(plan, role="reported"): found for plan, found in pairs}
         unplanned = [plan for plan in asked if plan not in known]
         known |= dict(zip(unplanned, compare_planned(self.table, unplanned, self.statistics), strict=True))
@@ -127,18 +133,37 @@ def list_planned(config: EvaluateSection, regions: Sequence[str]) -> tuple[Plann
     Some are reported only, and claim nothing: those by a metric that is not planned; and, below all real patients,
     those of an arm without real scans with one that has some, as the former's generator was trained on all patients.
     """
-    without_real = [name for name, share in list_arms(config) if share == 0.0]
+    without_real = {name for name, share in list_arms(config) if share == 0.0}
     listed = plan_comparisons(config.planned, config.shares, regions, COMPARED_METRICS, without_real)
-    main = find_main(listed, config.baseline)
+
+    def is_fair(plan: Planned) -> bool:
+        is_even = len({plan.arm, plan.baseline} & without_real) != 1 or plan.share == 1.0
+        return is_even or config.received_release is not None
+
+    main = find_main([plan for plan in listed if is_fair(plan)], config.baseline)
 
     def role(plan: Planned) -> Role:
         if plan == main:
             return "primary"
-        is_even = len({plan.arm, plan.baseline} & set(without_real)) != 1 or plan.share == 1.0
-        is_fair = is_even or config.received_release is not None
-        return "secondary" if is_fair and plan.metric in config.planned_metrics else "reported"
+        return "secondary" if is_fair(plan) and plan.metric in config.planned_metrics else "reported"
 
     return tuple(replace(plan, role=role(plan)) for plan in listed)
+
+
+def list_present(planned: Sequence[Planned], table: ScoreTable) -> tuple[Planned, ...]:
+    """List comparisons over the patients who have a region, where some lack it: reported, as they were not planned.
+
+    A patient without it has a Dice of 0 or 1, so that few such patients can decide what is said of all.
+    """
+
+    def lacks_some(plan: Planned) -> bool:
+        n_all, n_present = (
+            len(table.table(plan.arm, plan.share, plan.region, m)) for m in (MAIN_METRIC, PRESENT_METRIC)
+        )
+        return 0 < n_present < n_all
+
+    by_dice = (plan for plan in planned if plan.metric == MAIN_METRIC and lacks_some(plan))
+    return tuple(replace(plan, metric=PRESENT_METRIC, role="reported") for plan in by_dice)
 
 
 def find_main(planned: Sequence[Planned], baseline: str) -> Planned | None:

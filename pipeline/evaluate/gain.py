@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.cohort import read_tsv
 from pipeline.config import GenerateSection
 from pipeline.config_evaluate import MAIN_ARM, RIVALS, EvaluateSection
-from pipeline.evaluate.cohorts import OWN, count_persons, describe_generators, list_generator_cautions, origin_of
+from pipeline.evaluate.cohorts import OWN, count_persons, describe_generators, list_draw_cautions, origin_of
 from pipeline.evaluate.comparison import (
     COMPARISON_DEFINITIONS,
     comparison_json,
@@ -98,6 +98,11 @@ def describe_gain(
 def describe_main(findings: Findings, config: EvaluateSection) -> str:
     """Say in one sentence what the main comparison found, and first if it is not the one that is meant."""
     main = findings.main
+    if main is None and findings.comparisons:
+        return (
+            "No claim was planned: of one arm of each comparison the generator saw more patients than the other arm. "
+            "Compare arms with real scans, or at all of the real patients."
+        )
     if main is None:
         return "One arm was trained, so that nothing is compared."
     finding = describe_finding(main, findings.statistics.alpha)
@@ -168,7 +173,7 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
     config, experiment = context.config.evaluate, findings.experiment
     origin = experiment.received.cautions if experiment.received else []
-    origin += list_generator_cautions(config, experiment.real, experiment.synthetic, context.seed)
+    origin += list_draw_cautions(config, experiment.real, experiment.synthetic, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
     training = list_search_cautions(config)

@@ -52,8 +52,8 @@ def repeat_recipe(
         See :func:`pipeline.generate.synthesis.generate_cohort`.
     """
     compute = config.compute
-    if training_device(compute) == "cpu":
-        # One of several workers: what it calls starts no more of them.
+    if compute.scheduler != "local" or training_device(compute) == "cpu":
+        # One of several workers: what it calls starts no more of them, and asks no cluster that waits for it.
         compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
     if not (folder / MODEL_FILE).is_file():
         plan = TrainingPlan(

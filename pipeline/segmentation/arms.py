@@ -114,7 +114,7 @@ UNMIXED = Mixing()
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm at one share of the real patients, with the scans of one generator, ready to be trained.
+    """One arm at one share of the real patients, of one draw of them, with the scans of one generator; to be trained.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ class Arm:
         Off in arms without.
     synthetic_cases : tuple of Case
         Empty where the arm does not use them.
-    generator : int
-        Running number of the generator that made them.
+    number : int
+        Of the draw of real patients, and of the generator that was trained on them and made the synthetic cases.
     mixing : Mixing
     is_rendered : bool
         Whether of the synthetic cases only the label maps are used, rendered with random contrasts.
@@ -139,7 +139,7 @@ class Arm:
     real_cases: tuple[Case, ...]
     augmentation: AugmentationSection
     synthetic_cases: tuple[Case, ...] = ()
-    generator: int = 0
+    number: int = 0
     mixing: Mixing = UNMIXED
     is_rendered: bool = False
 
@@ -155,16 +155,18 @@ def list_arms(config: EvaluateSection) -> tuple[tuple[ArmName, float], ...]:
     return tuple(dict.fromkeys(everything))
 
 
-def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[Case, ...]:
-    """Choose the share of real training patients that every arm uses.
+def choose_real_cases(cases: Sequence[Case], share: float, seed: int, number: int = 0) -> tuple[Case, ...]:
+    """Draw the share of real training patients that every arm uses.
 
     Parameters
     ----------
     cases : sequence of Case
         The train side.
     share : float
-        In (0, 1]; a smaller share is a subset of a larger one.
+        In (0, 1]; of one draw a smaller share is a subset of a larger one.
     seed : int
+    number : int
+        Of the draw.
 
     Returns
     -------
@@ -172,7 +174,7 @@ def choose_real_cases(cases: Sequence[Case], share: float, seed: int) -> tuple[C
         All scans of the chosen patients, at least of one, in the order given.
     """
     persons = sorted({case.person for case in cases})
-    order = numpy_stream(seed, "real cases").permutation(len(persons))
+    order = numpy_stream(seed, "real cases", number).permutation(len(persons))
     chosen = {persons[int(index)] for index in order[: max(1, round(share * len(persons)))]}
     return tuple(case for case in cases if case.person in chosen)
 
@@ -203,7 +205,7 @@ def make_arm(
     synthetic_cases: Sequence[Case],
     mixing: Mixing,
     config: EvaluateSection,
-    generator: int = 0,
+    number: int = 0,
 ) -> Arm:
     """Put an arm together.
 
@@ -219,8 +221,8 @@ def make_arm(
     mixing : Mixing
         As the search of its :func:`deciding_arm` chose; not looked at in an arm that mixes nothing in.
     config : EvaluateSection
-    generator : int
-        Running number of the one that made the synthetic cases.
+    number : int
+        Of the draw of real patients, and of the generator that made the synthetic cases.
 
     Returns
     -------
@@ -252,7 +254,7 @@ def make_arm(
         real_cases=real,
         augmentation=config.augmentation if design.augments else AugmentationSection.off(),
         synthetic_cases=synthetic,
-        generator=generator,
+        number=number,
         mixing=mixing if synthetic or design.pastes else UNMIXED,
         is_rendered=design.synthetic == "label maps",
     )
