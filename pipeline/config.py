@@ -50,6 +50,11 @@ class IngestSection(Section):
         None, description="Secret key of the pseudonyms; made on first use in your config folder if not given."
     )
     split_file: Path | None = Field(None, description="TSV with columns subject (as in the source) and split.")
+    attributes_file: Path | None = Field(
+        None,
+        description="TSV with columns subject and others, such as source, site or sex: groups of patients in which the "
+        "evaluation shows the gain.",
+    )
     split: SplitShares = SplitShares()
     spacing_mm: PositiveFloat = Field(1.0, description="Isotropic spacing of the working grid, mm.")
     size_voxels: Shape = Field((160, 192, 160), description="Shape of the working grid, voxels along x, y, z.")
@@ -86,7 +91,7 @@ class IngestSection(Section):
         2.0, description="Spacing at which phantoms are made, mm."
     )
 
-    @field_validator("source", "key_file", "split_file", "brain_weights", mode="before")
+    @field_validator("source", "key_file", "split_file", "attributes_file", "brain_weights", mode="before")
     @classmethod
     def _home(cls, value: object) -> object:
         return expand_home(value)

@@ -123,11 +123,16 @@ class SegmenterSection(Section):
 class SearchSection(Section):
     """What is mixed into real scans: one candidate of each is taken; several are tried out on val, by each rival.
 
-    Keep the numbers of candidates equal: combinations of the first three, and `paste_shares`.
+    Keep the numbers of candidates equal: combinations of the first three, these with `contrast_shares`, `paste_shares`.
     """
 
     synthetic_shares: tuple[PartialShare, ...] = Field(
         (0.25,), min_length=1, description="Share of synthetic slices in what a mixed arm sees, below 1."
+    )
+    contrast_shares: tuple[PartialShare, ...] = Field(
+        (),
+        description="The same for random-contrast-aug, whose best is often far smaller. If not given: as "
+        "`synthetic_shares`.",
     )
     schedules: tuple[Schedule, ...] = Field(
         ("mixed",), min_length=1, description="Synthetic and real slices in every batch, or synthetic ones first."
@@ -148,7 +153,7 @@ class SearchSection(Section):
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        refuse_repeats(self, "synthetic_shares", "schedules", "n_synthetic", "paste_shares")
+        refuse_repeats(self, "synthetic_shares", "contrast_shares", "schedules", "n_synthetic", "paste_shares")
         return self
 
 
@@ -222,6 +227,8 @@ class EvaluateSection(SegmenterSection):
             )
         if len(self.search.paste_shares) > 1 and "copypaste-aug" not in self.arms:
             raise ValueError("search.paste_shares: expected one, as copypaste-aug is no arm; give one, or add the arm")
+        if self.search.contrast_shares and "random-contrast-aug" not in self.arms:
+            raise ValueError("search.contrast_shares: random-contrast-aug is no arm; leave them out, or add the arm")
         if self.n_generators > self.n_seeds:
             raise ValueError(f"n_generators: expected at most n_seeds, {self.n_seeds}, got {self.n_generators}")
         if self.received_release is not None and self.n_generators > 1:

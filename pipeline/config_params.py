@@ -14,6 +14,7 @@ PATH_VALUED = frozenset(
         "ingest.manifest",
         "ingest.key_file",
         "ingest.split_file",
+        "ingest.attributes_file",
         "ingest.brain_weights",
         "train.perceptual_weights",
         "audit.policy",

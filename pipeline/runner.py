@@ -244,7 +244,7 @@ def fingerprint(stage: str, config: RunConfig, upstream: Mapping[str, str]) -> s
     if stage == "ingest":
         from pipeline.ingest.fingerprint import source_fingerprint
 
-        for key in ("source", "manifest", "key_file", "split_file", "brain_weights"):
+        for key in ("source", "manifest", "key_file", "split_file", "attributes_file", "brain_weights"):
             sections["ingest"].pop(key)
         content["source"] = source_fingerprint(config.ingest)
     if "audit" in sections:

@@ -253,6 +253,7 @@ def test_plain_names_of_folders_files_and_hosts_are_tracked_as_digests_only(tmp_
         "ingest.manifest": "meier-manifest",
         "ingest.key_file": "hospitalkey",
         "ingest.split_file": "patients",
+        "ingest.attributes_file": "meier-patients",
         "ingest.brain_weights": "meier-weights",
         "audit.policy": "meier-policy",
         "compute.scheduler": "meierhost",

@@ -249,6 +249,11 @@ def test_several_shares_to_paste_without_the_arm_that_pastes_are_refused():
         parse_config({"evaluate": {"search": {"paste_shares": [0.3, 0.6]}}}, "tests")
 
 
+def test_shares_in_random_contrasts_without_the_arm_are_refused():
+    with pytest.raises(ConfigError, match=r"search\.contrast_shares: random-contrast-aug is no arm"):
+        parse_config({"evaluate": {"search": {"contrast_shares": [0.1]}}}, "tests")
+
+
 def test_the_baseline_is_trained_with_twice_the_steps_and_both_figures_are_said(all_arms, full_plan):
     gain = json.loads((all_arms.folder / "gain.json").read_text())
     found, steps = gain["steps_check"], full_plan.evaluate.steps

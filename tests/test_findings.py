@@ -12,8 +12,9 @@ from pipeline.evaluate.comparison import Planned
 from pipeline.evaluate.findings import Findings, find_main, list_planned
 from pipeline.evaluate.gain import describe_main, describe_rivals
 from pipeline.evaluate.intervals import Statistics
-from pipeline.evaluate.mixing import list_search_cautions
+from pipeline.evaluate.mixing import list_edge_cautions, list_search_cautions, list_searches
 from pipeline.evaluate.scores import Score
+from pipeline.segmentation.arms import Mixing
 
 ARMS = ["real-aug", "real-syn-aug", "copypaste-aug", "random-contrast-aug"]
 
@@ -153,6 +154,29 @@ def test_a_choice_by_one_training_each_is_told_where_there_was_a_choice():
     (said,) = list_search_cautions(tiny_evaluation(arms=ARMS, search=search).evaluate)
     assert said.startswith("Each setting was tried on val in one training")
     assert list_search_cautions(tiny_evaluation(arms=ARMS).evaluate) == []
+
+
+def test_a_choice_at_the_end_of_what_was_tried_is_told():
+    search = {"synthetic_shares": [0.125, 0.25, 0.5], "contrast_shares": [0.1, 0.2], "paste_shares": [0.5, 1.0]}
+    config = tiny_evaluation(arms=ARMS, search=search).evaluate
+    shares = {arm: [one.synthetic_share for one in candidates] for arm, candidates in list_searches(config).items()}
+    assert shares == {"real-syn-aug": [0.125, 0.25, 0.5], "copypaste-aug": [0, 0], "random-contrast-aug": [0.1, 0.2]}
+
+    def cautions(scans, contrast, paste):
+        mixings = (None, Mixing(scans), Mixing(paste_share=paste), Mixing(contrast))
+        arms = [SimpleNamespace(name=name, mixing=mixing) for name, mixing in zip(ARMS, mixings, strict=True)]
+        return list_edge_cautions(config, arms)
+
+    # All is the largest share that there is, and nothing lies beyond it.
+    assert cautions(0.25, 0.1, 1.0) == [
+        "Of random-contrast-aug the smallest share that was tried, 0.1, did best on val: one beyond it may do better."
+    ]
+    assert [said.split(", ")[0] for said in cautions(0.5, 0.2, 0.5)] == [
+        "Of real-syn-aug the largest share that was tried",
+        "Of copypaste-aug the smallest share that was tried",
+        "Of random-contrast-aug the largest share that was tried",
+    ]
+    assert list_edge_cautions(tiny_evaluation(arms=ARMS).evaluate, []) == []
 
 
 def test_a_rival_that_was_trained_but_not_planned_claims_nothing():

@@ -13,8 +13,9 @@ from conftest import SOURCE_SHAPE, toy_brain, write_source
 from ingest_builders import KEY, file_of, ingest, subject_of
 
 from pipeline.cohort import digest_tree, open_cohort, read_tsv
-from pipeline.config import IngestSection
+from pipeline.config import GenerateSection, IngestSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluate.grouping import group_patients, list_groups
 from pipeline.ingest.files import count_unreadable
 from pipeline.ingest.pseudonym import pseudonym
 from pipeline.layout import read_done
@@ -248,6 +249,27 @@ def test_a_split_file_decides(two_visits, tmp_path):
     cohort = ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", split_file=str(table))
     expected = {pseudonym(KEY, "BraTS 2023 adult glioma", f"BraTS-GLI-{n:05d}"): side for n, side in wanted.items()}
     assert {row["person"]: row["split"] for row in read_tsv(cohort / "participants.tsv")} == expected
+
+
+def test_what_a_table_tells_of_patients_is_in_the_cohort_and_groups_them(two_visits, tmp_path):
+    subjects = [f"BraTS-GLI-{person:05d}-{visit:03d}" for person in range(5) for visit in (0, 1)]
+    lines = [f"{name}\t{'north' if number < 6 else 'south'}\tF" for number, name in enumerate(subjects)]
+    table = tmp_path / "attributes.tsv"
+    table.write_text("subject\tsource\tsex\n" + "\n".join(lines) + "\n")
+    cohort = ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", attributes_file=str(table))
+    rows = read_tsv(cohort / "participants.tsv")
+    person_of = {pseudonym(KEY, "BraTS 2023 adult glioma", f"BraTS-GLI-{n:05d}"): n for n in range(5)}
+    assert {(person_of[row["person"]], row["source"]) for row in rows} == {
+        *((person, "north") for person in range(3)),
+        *((person, "south") for person in (3, 4)),
+    }
+    assert {row["sex"] for row in rows} == {"F"}
+    assert not [name for name in subjects if name in (cohort / "participants.tsv").read_text()]
+    cases = open_cohort(cohort).cases
+    groups = list_groups(group_patients(cases, cases, GenerateSection()))
+    assert {name: len(members) for name, members in groups["source"].items()} == {"north": 6, "south": 4}
+    # All of one sex tell nobody apart.
+    assert "sex" not in groups
 
 
 def test_a_mistake_in_the_split_file_is_found_before_any_case_is_read(two_visits, tmp_path, monkeypatch):

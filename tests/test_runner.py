@@ -160,16 +160,19 @@ def test_a_new_changed_or_missing_source_file_runs_everything_again(stages, tmp_
     assert stages.ran() == list(STAGES)
 
 
-def test_a_changed_key_split_file_or_manifest_runs_everything_again(stages, tmp_path, source):
+def test_a_changed_key_table_or_manifest_runs_everything_again(stages, tmp_path, source):
     shipped = Path(__file__).parent.parent / "data_manifests" / "brats2021.yaml"
     key, table, manifest = tmp_path / "key", tmp_path / "split.tsv", tmp_path / "mine.yaml"
+    attributes = tmp_path / "attributes.tsv"
     key.write_bytes(bytes(16))
     table.write_text("subject\tsplit\n")
+    attributes.write_text("subject\tsite\n")
     manifest.write_text(shipped.read_text())
-    settings = from_folder(source, key_file=str(key), split_file=str(table), manifest=str(manifest))
+    files = {"key_file": key, "split_file": table, "attributes_file": attributes, "manifest": manifest}
+    settings = from_folder(source, **{name: str(path) for name, path in files.items()})
     run_stages(config(**settings), tmp_path / "run")
     stages.ran()
-    for path in (key, table, manifest):
+    for path in files.values():
         run_stages(config(**settings), tmp_path / "run")
         assert stages.ran() == []
         path.write_bytes(path.read_bytes() + b"\n")

@@ -16,7 +16,7 @@ from pipeline.evaluate.comparison import (
 from pipeline.evaluate.findings import MAIN_METRIC, MAIN_REGION, Findings
 from pipeline.evaluate.grouping import group_patients, read_filling
 from pipeline.evaluate.intervals import Summary
-from pipeline.evaluate.mixing import list_search_cautions
+from pipeline.evaluate.mixing import list_edge_cautions, list_search_cautions
 from pipeline.evaluate.power import ASSUMED_SPREAD, Study, describe_power
 from pipeline.evaluate.simulation import estimate_spread, widen_seed_spread
 from pipeline.evaluate.steps_check import PLATEAU_TOLERANCE, StepsCheck
@@ -176,7 +176,7 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
     origin += list_draw_cautions(config, experiment.real, experiment.synthetic, context.seed)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
-    training = list_search_cautions(config)
+    training = list_search_cautions(config) + list_edge_cautions(config, findings.at_share(findings.top_share))
     if steps_check is None:
         training.append("Whether more steps would help was not tried.")
     elif not steps_check.is_plateau:
@@ -197,10 +197,16 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
                 f"theirs is a Dice of 0 or 1 and a HD95 of 0 or the image's diagonal, so that they can decide what is "
                 "said of it: see Dice where present, and false alarms."
             )
-        summaries = {title: findings.summary(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
-        missed = [title for title, summary in summaries.items() if summary and summary.mean < MIN_DICE_LEARNT]
+        by_training = {title: findings.values(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
+        n_missed = {
+            title: int((one.mean(axis=0) < MIN_DICE_LEARNT).sum()) for title, one in by_training.items() if len(one)
+        }
+        missed = [f"{title} ({n} of {config.n_seeds} trainings)" for title, n in n_missed.items() if n]
         if missed:
-            training.append(f"{region} has not been learnt in {', '.join(missed)}: train longer before comparing it.")
+            training.append(
+                f"{region} has not been learnt in {', '.join(missed)}: train longer before comparing it. No interval "
+                "of a few trainings holds the luck of one that fails."
+            )
     return [*origin, *main, *training]
 
 

@@ -6,6 +6,7 @@ short. The best checkpoint on val counts, averaged over the seeds, which are non
 no say. With one candidate there is nothing to train.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.evaluate.trainings import TrainingTask, try_out
 from pipeline.parallel import iterate_trainings
 from pipeline.runner import StageContext
 from pipeline.seeds import derive_seed
-from pipeline.segmentation.arms import DECIDING_ARMS, DESIGNS, Mixing, deciding_arm
+from pipeline.segmentation.arms import DECIDING_ARMS, DESIGNS, PASTING_ARM, Arm, Mixing, deciding_arm
 
 SCANS_ARM = DECIDING_ARMS["scans"]
 
@@ -52,11 +53,19 @@ def list_searches(config: EvaluateSection) -> dict[ArmName, tuple[Mixing, ...]]:
 def list_candidates(search: SearchSection, arm: ArmName) -> tuple[Mixing, ...]:
     """Return the candidates of an arm: every combination for what is synthetic, shares for what is pasted."""
     if DESIGNS[arm].pastes:
-        return tuple(Mixing(paste_share=share) for share in search.paste_shares)
+        return tuple(Mixing(paste_share=share) for share in list_shares(search, arm))
     return tuple(
         Mixing(share, schedule, None if n == "all" else n)
-        for share, schedule, n in product(search.synthetic_shares, search.schedules, search.n_synthetic)
+        for share, schedule, n in product(list_shares(search, arm), search.schedules, search.n_synthetic)
     )
+
+
+def list_shares(search: SearchSection, arm: ArmName) -> tuple[float, ...]:
+    """Return the shares that are tried for a deciding arm: of what is synthetic, or is pasted into."""
+    if DESIGNS[arm].pastes:
+        return search.paste_shares
+    is_rendered = DESIGNS[arm].synthetic == "label maps"
+    return (search.contrast_shares if is_rendered else ()) or search.synthetic_shares
 
 
 def count_trials(config: EvaluateSection) -> int:
@@ -77,6 +86,30 @@ def list_search_cautions(config: EvaluateSection) -> list[str]:
     if config.search.n_seeds == 1 and max(counts.values(), default=1) > 1:
         few.append("Each setting was tried on val in one training: which is best is partly that training's luck.")
     return few
+
+
+def list_edge_cautions(config: EvaluateSection, arms: Sequence[Arm]) -> list[str]:
+    """Say where the best share on val is the smallest or largest that was tried: one beyond may be better.
+
+    Parameters
+    ----------
+    config : EvaluateSection
+    arms : sequence of Arm
+        As trained, with what the search chose.
+    """
+    mixed = {deciding_arm(arm.name): arm.mixing for arm in arms if arm.name in (*MIXED_ARMS, PASTING_ARM)}
+    cautions = []
+    for name, mixing in mixed.items():
+        if name is None:
+            continue
+        tried = list_shares(config.search, name)
+        share = mixing.paste_share if DESIGNS[name].pastes else mixing.synthetic_share
+        if len(tried) > 1 and share in (min(tried), max(tried)) and share < 1.0:
+            end = "smallest" if share == min(tried) else "largest"
+            cautions.append(
+                f"Of {name} the {end} share that was tried, {share:g}, did best on val: one beyond it may do better."
+            )
+    return cautions
 
 
 def choose_mixing(context: StageContext, experiment: Experiment) -> tuple[dict[ArmName, Mixing], tuple[Trial, ...]]:

@@ -12,20 +12,24 @@ from pipeline.ingest.pseudonym import key_digest
 
 
 def source_fingerprint(config: IngestSection) -> dict[str, Any]:
-    """Return names, sizes and times of the source's files, and digests of manifest, split file, weights and key.
+    """Return names, sizes and times of the source's files, and digests of manifest, tables, weights and key.
 
     Raises
     ------
     ConfigError
-        If the source folder, the manifest, the split file, the weights or the key file is missing.
+        If the source folder, the manifest, a table, the weights or the key file is missing.
     """
     with named_file("ingest.manifest"):
         content: dict[str, Any] = {"manifest": digest_file(manifest_path(config.manifest))}
-    if config.split_file is not None:
-        if not config.split_file.is_file():
-            raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
-        with named_file("ingest.split_file"):
-            content["split_file"] = digest_file(config.split_file)
+    for key, path, columns in (
+        ("split_file", config.split_file, "subject and split"),
+        ("attributes_file", config.attributes_file, "subject and others, such as site or sex"),
+    ):
+        if path is not None:
+            if not path.is_file():
+                raise ConfigError(f"ingest.{key}: no such file; expected a TSV with columns {columns}")
+            with named_file(f"ingest.{key}"):
+                content[key] = digest_file(path)
     if config.brain_weights is not None:
         with named_file("ingest.brain_weights"):
             content["brain_weights"] = _digest_weights(config.brain_weights)

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.ingest.attributes_file import add_attributes, read_attributes_file
 from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
@@ -66,6 +67,7 @@ def run(context: StageContext) -> dict[str, Any]:
     persons = {case.subject: pseudonym(key, manifest.name, case.person) for case in cases}
     # Read first: a mistake in the table is better found before hours of preprocessing than behind them.
     given = _read_given_split(config, cases, persons)
+    attributes = _read_given_attributes(config, tasks)
     _check_enough(cases, config)
     outcomes = map_cases(ingest_case, tasks, context.config.compute, "ingest")
     used = {task.subject: persons[task.case.subject] for task, o in zip(tasks, outcomes, strict=True) if not o.reason}
@@ -81,7 +83,7 @@ def run(context: StageContext) -> dict[str, Any]:
     rows = name_missing([outcome.row for outcome in outcomes if not outcome.reason])
     incomplete = {merged[_name(row)] for row in rows if row["missing"] != NONE_MISSING}
     sides = _sides(context, given, used, merged, incomplete)
-    participants = [_participant(row, merged, sides) for row in rows]
+    participants = [add_attributes(_participant(row, merged, sides), attributes[_name(row)]) for row in rows]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
@@ -104,6 +106,14 @@ def _read_given_split(
     given = read_split_file(config.split_file, {**by_person, **subjects})
     check_sides([given[person] for person in set(subjects.values())])
     return given
+
+
+def _read_given_attributes(config: IngestSection, tasks: Sequence[IngestTask]) -> dict[str, dict[str, str]]:
+    """Return what the user's table tells of each subject, by pseudonym; nothing without one."""
+    if config.attributes_file is None:
+        return {task.subject: {} for task in tasks}
+    given = read_attributes_file(config.attributes_file, [task.case.subject for task in tasks])
+    return {task.subject: given[task.case.subject] for task in tasks}
 
 
 def _check_enough(cases: Sequence[SourceCase], config: IngestSection) -> None:
