@@ -25,6 +25,7 @@ from pipeline.evaluate.intervals import Statistics
 from pipeline.evaluate.scores import Score
 from pipeline.runner import StageContext
 from pipeline.segmentation.arms import Mixing, deciding_arm
+from pipeline.segmentation.sampling import ArmSampler
 from pipeline.segmentation.surface import diagonal_mm
 
 
@@ -149,13 +150,26 @@ def test_no_interval_of_a_distance_reaches_beyond_the_image(all_arms):
     assert max(ends) == pytest.approx(diagonal_mm(SHAPE, (4.0, 4.0, 4.0)))
 
 
-def test_the_stage_runs_on_patches_of_volumes(tmp_path, segment_run):
+def test_the_stage_runs_on_patches_of_volumes(tmp_path, segment_run, monkeypatch):
+    shapes, draw = set(), ArmSampler.draw
+
+    def drawn(*arguments):
+        scan, labels = draw(*arguments)
+        shapes.add((tuple(scan.shape), tuple(labels.shape)))
+        return scan, labels
+
+    monkeypatch.setattr(ArmSampler, "draw", drawn)
     arms = ["real-aug", "copypaste-aug", "random-contrast-aug"]
     config = tiny_evaluation(arms=arms, dimensions=3, network="dynunet", levels=2, patch_voxels=[8, 8, 8])
     stage.run(StageContext(config, segment_run, tmp_path, 7, Recorder()))
     gain = json.loads((tmp_path / "gain.json").read_text())
     assert [arm["name"] for arm in gain["arms"]] == arms
-    assert all(0 <= arm["regions"]["WT"]["dice"]["mean"] <= 1 for arm in gain["arms"])
+    # The field of view is four slices high, and no patch is higher: none has room for a tumour with its margin.
+    assert shapes == {((4, 4, 8, 8, 4), (4, 1, 8, 8, 4))}
+    assert "copypaste-aug was to paste a tumour into 50% of slices or patches and found a place in 0%" in str(gain)
+    plain, pasted, contrasts = (arm["dice_val"] for arm in gain["arms"])
+    assert plain == pasted
+    assert plain != contrasts
 
 
 def test_planned_pairs_are_compared_at_every_share_and_no_others(all_arms):

@@ -14,7 +14,11 @@ from pipeline.runner import StageContext
 SIZES = PlantedSizes(n_train=1, n_val=4, n_test=12, n_synthetic=24, spacing_mm=6.0)
 # A gain is there once segmenters have learnt, near the plateau on val (900 steps bring no more); by then trainings
 # differ by .1, which takes five of them. A harm of this size shows with three.
-LENGTHS = {"gain": {"n_seeds": 5, "steps": 600}, "harm": {"n_seeds": 3, "steps": 600}}
+LENGTHS = {
+    "gain": {"n_seeds": 5, "steps": 600},
+    "harm": {"n_seeds": 3, "steps": 600},
+    "none": {"n_seeds": 3, "steps": 600},
+}
 
 
 def compare(tmp_path, effect):
@@ -39,6 +43,12 @@ def test_label_maps_of_others_are_found_to_harm(tmp_path):
     row = compare(tmp_path, "harm")
     assert row["ci"][1] < 0.0, row["sentence"]
     assert row["significant"]
+
+
+def test_copies_of_the_training_patient_are_not_found_to_change_anything(tmp_path):
+    row = compare(tmp_path, "none")
+    assert row["ci"][0] <= 0.0 <= row["ci"][1], row["sentence"]
+    assert not row["significant"]
 
 
 @pytest.mark.parametrize("effect", ["gain", "harm", "none"])
