@@ -8,10 +8,12 @@ each with the same seeds:
 - ``real-aug``, ``copypaste-aug``, ``random-contrast-aug``, ``real-syn-aug`` as the run has them, with its generator;
 - ``real labels``: members' own label maps, rendered by the generator, in place of new ones;
 - ``true scans``: other phantoms, scans and label maps, as many: a perfect generator of perfect label maps;
-- ``synthetic first``: the same number of synthetic slices, but before the real ones;
+- ``random contrasts``: the same label maps, as many, without the generator's appearance (``random-contrast-aug`` has
+  a share of its own, as its search chose);
+- ``synthetic first``: the same number of synthetic slices, but before the real ones; ``half as many``: half of them;
 - ``twice the steps``: ``real-syn-aug`` and the rival that did best on val.
 
-``random-contrast-aug`` has new label maps without the generator's appearance. Test persons are looked at here: nothing
+Test persons are looked at here: nothing
 that is chosen afterwards may be tested on them. Finished trainings are kept in OUT, in a folder for this very
 evaluation. The last line is JSON.
 """
@@ -19,6 +21,7 @@ evaluation. The last line is JSON.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ import numpy as np
 
 from pipeline.cohort import Case, CaseData, Cohort, digest_file, open_cohort, write_case, write_cohort_files
 from pipeline.config import RunConfig, load_config
-from pipeline.config_evaluate import MAIN_ARM, RIVALS, ArmName, EvaluateSection, Schedule
+from pipeline.config_evaluate import MAIN_ARM, RIVALS, ArmName, EvaluateSection
 from pipeline.evaluate.experiment import Experiment, choose_pictured
 from pipeline.evaluate.intervals import Statistics, mean_interval
 from pipeline.evaluate.steps_check import doubled_section
@@ -96,18 +99,23 @@ def list_tasks(
     window = scans.fit_window(cases, config.evaluate.dimensions, 2**config.evaluate.levels)
     experiment = Experiment(real, {}, scans, window, choose_pictured(real.patients("test")))
 
-    def arm_of(name: ArmName, cases: Sequence[Case], schedule: Schedule | None = None) -> Arm:
+    def mixing_of(name: ArmName) -> Mixing:
         entry = found[name]
-        mixing = Mixing(entry["synthetic_share"], schedule or entry["schedule"], None, entry["paste_share"])
-        some = choose_synthetic_cases(cases, entry["n_synthetic"] or None, seed)
+        return Mixing(entry["synthetic_share"], entry["schedule"], entry["n_synthetic"] or None, entry["paste_share"])
+
+    def arm_of(name: ArmName, cases: Sequence[Case], mixing: Mixing | None = None) -> Arm:
+        mixing = mixing or mixing_of(name)
+        some = choose_synthetic_cases(cases, mixing.n_synthetic, seed)
         return make_arm(name, 1.0, real.complete(real.split("train")), some, mixing, config.evaluate)
 
-    own = synthetic["own"]
+    own, ours = synthetic["own"], mixing_of(OURS)
     as_run, doubled = config.evaluate, doubled_section(config.evaluate)
     arms: dict[str, tuple[Arm, EvaluateSection]] = {name: (arm_of(name, own), as_run) for name in BASE}
     arms["real labels"] = arm_of(OURS, synthetic["real labels"]), as_run
     arms["true scans"] = arm_of(OURS, synthetic["true scans"]), as_run
-    arms["synthetic first"] = arm_of(OURS, own, "synthetic-first"), as_run
+    arms["random contrasts"] = arm_of("random-contrast-aug", own, ours), as_run
+    arms["synthetic first"] = arm_of(OURS, own, replace(ours, schedule="synthetic-first")), as_run
+    arms["half as many"] = arm_of(OURS, own, replace(ours, synthetic_share=ours.synthetic_share / 2)), as_run
     arms.update({f"{name}, twice the steps": (arm_of(name, own), doubled) for name in lengthened})
     tasks = []
     for title, (arm, section) in arms.items():

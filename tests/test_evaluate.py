@@ -172,6 +172,20 @@ def test_the_stage_runs_on_patches_of_volumes(tmp_path, segment_run, monkeypatch
     assert plain != contrasts
 
 
+def test_trainings_on_a_dask_cluster_give_the_same_bytes(tmp_path, segment_run):
+    distributed = pytest.importorskip("distributed")
+    config = tiny_evaluation(arms=["real-aug", "real-syn-aug"], n_seeds=2)
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    folders = [tmp_path / "here", tmp_path / "there"]
+    with distributed.LocalCluster(**settings, host="127.0.0.1") as cluster:
+        for folder, scheduler in zip(folders, ("local", cluster.scheduler_address), strict=True):
+            folder.mkdir()
+            compute = config.compute.model_copy(update={"scheduler": scheduler})
+            of_place = config.model_copy(update={"compute": compute})
+            stage.run(StageContext(of_place, segment_run, folder, 7, Recorder()))
+    assert digest_tree(folders[0]) == digest_tree(folders[1])
+
+
 def test_planned_pairs_are_compared_at_every_share_and_no_others(all_arms):
     gain = json.loads((all_arms.folder / "gain.json").read_text())
     pairs = {(c["arm"], c["baseline"], c["share"]) for c in gain["comparisons"]}

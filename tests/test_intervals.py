@@ -142,3 +142,6 @@ def test_no_interval_of_few_patients_holds_a_mean_that_rare_jumps_make(noise):
     # 300 mm in 2% of patients: in two of three studies of 20 there is none.
     tables = simulate_jumps(20, 3, Spread(2.0, 0.5, 2.0), (0.02, 300.0), 100, noise)
     assert measure_coverage(tables, Statistics(100, 0.05, 2), truth=6.0) < 0.6
+    # Of ten trainings of one arm one fails, in all patients: most studies of three have none.
+    failing = simulate_jumps(20, 3, Spread(0.0, 0.02, 0.06), (0.1, 0.8), 100, noise, of_trainings=True)
+    assert measure_coverage(failing, Statistics(100, 0.05, 2), truth=0.08) < 0.6

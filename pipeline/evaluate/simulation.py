@@ -61,9 +61,17 @@ def simulate_differences(
 
 
 def simulate_jumps(
-    n_patients: int, n_seeds: int, spread: Spread, jump: tuple[float, float], n: int, stream: np.random.Generator
+    n_patients: int,
+    n_seeds: int,
+    spread: Spread,
+    jump: tuple[float, float],
+    n: int,
+    stream: np.random.Generator,
+    of_trainings: bool = False,
 ) -> FloatArray:
     """Draw studies in which the arm misses the region entirely in a few patients, in every training.
+
+    Or in a few trainings, in every patient.
 
     Parameters
     ----------
@@ -71,17 +79,19 @@ def simulate_jumps(
     spread : Spread
         Of the others.
     jump : tuple of float
-        Probability that a patient is missed, and by how much he then differs, in the metric's unit: the true mean
-        difference is their product.
+        Probability that a patient is missed, or that a training fails, and by how much it then differs, in the metric's
+        unit: the true mean difference is their product.
     n : int
     stream : numpy.random.Generator
+    of_trainings : bool
+        Whether trainings fail, not patients.
 
     Returns
     -------
     ndarray, (n, patients, seeds), float64
     """
     probability, size = jump
-    missed = stream.random((n, n_patients, 1)) < probability
+    missed = stream.random((n, 1, n_seeds) if of_trainings else (n, n_patients, 1)) < probability
     return simulate_differences(n_patients, n_seeds, spread, n, stream) + size * missed
 
 
