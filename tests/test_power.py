@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pipeline.config import load_config
 from pipeline.evaluate.comparison import Planned, compare_planned, is_significant
+from pipeline.evaluate.findings import list_planned
 from pipeline.evaluate.intervals import Statistics
-from pipeline.evaluate.power import Study, describe_power, detection_rate, smallest_detectable_gain
+from pipeline.evaluate.power import ASSUMED_SPREAD, Study, describe_power, detection_rate, smallest_detectable_gain
 from pipeline.evaluate.scores import Score, ScoreTable
 from pipeline.evaluate.simulation import Spread, simulate_differences
+from pipeline.labels import LabelScheme
 
 SPREAD = Spread(patient=0.05, seed=0.015, residual=0.05)
 STUDY = Study(n_patients=24, n_seeds=4, n_secondary=3, alpha=0.05)
@@ -100,3 +105,18 @@ def test_a_measured_spread_gives_a_range():
 
 def test_a_spread_that_does_not_show_is_not_called_nothing():
     assert "none that shows between patients" in describe_power(STUDY, Spread(0.0, 0.02, 0.05))
+
+
+@pytest.mark.parametrize(("name", "n_patients"), [("gain", 20), ("brats-2d", 313)])
+def test_the_table_in_the_docs_is_of_the_shipped_plan_and_right(name, n_patients):
+    root = Path(__file__).parents[1]
+    planned = list_planned(load_config(root / "configs" / f"{name}.yaml").evaluate, tuple(LabelScheme().regions))
+    n_secondary = sum(plan.role == "secondary" for plan in planned)
+    cells = [line.strip("| ").split(" | ") for line in (root / "docs" / "gain.md").read_text().splitlines()]
+    rows = [row for row in cells if row[0] == str(n_patients) and len(row) == 5]
+    assert len(rows) == 3
+    for _, trainings, secondary, *found in rows:
+        assert int(secondary) == n_secondary
+        study = Study(n_patients, int(trainings), n_secondary, 0.05)
+        gains = [smallest_detectable_gain(study, ASSUMED_SPREAD, family) for family in ("primary", "secondary")]
+        assert found == ["nothing" if gain is None else f"{gain:.3f}".lstrip("0") for gain in gains]

@@ -13,7 +13,7 @@ from pipeline.segmentation.catalogue import METRICS_BY_NAME
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """One figure: of one training, one patient, one region, one metric.
 
