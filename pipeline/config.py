@@ -52,8 +52,8 @@ class IngestSection(Section):
     split_file: Path | None = Field(None, description="TSV with columns subject (as in the source) and split.")
     attributes_file: Path | None = Field(
         None,
-        description="TSV with columns subject and others, such as source, site or sex: groups of patients in which the "
-        "evaluation shows the gain.",
+        description="TSV with columns subject and others, such as site or sex: groups of patients in which the "
+        "evaluation shows the gain. Give it before the first run: everything follows from ingest.",
     )
     split: SplitShares = SplitShares()
     spacing_mm: PositiveFloat = Field(1.0, description="Isotropic spacing of the working grid, mm.")

@@ -148,7 +148,7 @@ class SearchSection(Section):
 
     @property
     def n_candidates(self) -> int:
-        """Number of candidates of arms with synthetic scans or label maps."""
+        """Number of candidates of arms with synthetic scans."""
         return len(self.synthetic_shares) * len(self.schedules) * len(self.n_synthetic)
 
     @model_validator(mode="after")
@@ -169,8 +169,9 @@ class EvaluateSection(SegmenterSection):
     n_seeds: PositiveInt = Field(3, description="Trainings of each arm at each share.")
     n_generators: PositiveInt = Field(
         1,
-        description="Generators at each share, dealt to the trainings in turn; with `n_seeds` of them intervals hold "
-        "the luck of a generator too. At all patients the first is the run's own; evaluate trains the others.",
+        description="Generators at each share, each with a draw of the share's patients of its own, dealt to the "
+        "trainings in turn; with `n_seeds` of them intervals hold the luck of a generator too. At all patients the "
+        "first is the run's own; evaluate trains the others.",
     )
     baseline: ArmName = Field("real-aug", description="Arm that the others are compared with.")
     comparisons: tuple[PlannedPair, ...] = Field(

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
@@ -16,10 +16,15 @@ from pipeline.errors import ConfigError
 from pipeline.open_files import raise_file_limit
 from pipeline.progress import progress, use_plain_lines
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SECONDS_BETWEEN_LOOKS = 0.2
+# A queue may be longer, and then it is better known than waited for.
+SECONDS_FOR_A_WORKER = 600
 
 
 def map_cases(
@@ -44,7 +49,7 @@ def map_cases(
     Raises
     ------
     ConfigError
-        If a Dask scheduler is named and dask is not installed.
+        If a Dask scheduler is named and dask is not installed, or it cannot be reached, or has no worker in time.
     """
     results: list[Result] = []
     with progress(description, len(items)) as task:
@@ -61,11 +66,14 @@ def iterate_cases(
 
     Workers do not wait for whoever takes the results: where these are large, hand over some items at a time.
     """
+    if compute.scheduler != "local":
+        yield from _iterate_on_cluster(_work, function, items, compute.scheduler)
+        return
     n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
-    if n_workers == 1 and compute.scheduler == "local":
+    if n_workers == 1:
         yield from map(function, items)
         return
-    with _backend(compute, n_workers):
+    with _processes(n_workers):
         parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs")
         yield from parallel(delayed(_work)(function, item, os.getpid()) for item in items)
 
@@ -94,12 +102,14 @@ def iterate_trainings(
     """
     import torch
 
-    is_local = compute.scheduler == "local"
-    if is_local and training_device(compute) == "cuda":
+    if compute.scheduler != "local":
+        yield from _iterate_on_cluster(_train, function, items, compute.scheduler)
+        return
+    if training_device(compute) == "cuda":
         yield from map(function, items)
         return
     n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
-    if n_workers == 1 and is_local:
+    if n_workers == 1:
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -107,7 +117,7 @@ def iterate_trainings(
         finally:
             torch.set_num_threads(n_threads)
         return
-    with _backend(compute, n_workers):
+    with _processes(n_workers):
         parallel = Parallel(return_as="generator", pre_dispatch="n_jobs")
         yield from parallel(delayed(_train)(function, item, os.getpid()) for item in items)
 
@@ -157,16 +167,51 @@ def _end_with_owner() -> None:
 
 
 @contextmanager
-def _backend(compute: ComputeSection, n_workers: int) -> Iterator[None]:
-    if compute.scheduler == "local":
-        with warnings.catch_warnings(), parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
-            # A worker whose memory has grown is replaced, and nothing is lost: no news for a user.
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-            yield
-        return
+def _processes(n_workers: int) -> Iterator[None]:
+    with warnings.catch_warnings(), parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+        # A worker whose memory has grown is replaced, and nothing is lost: no news for a user.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        yield
+
+
+def _iterate_on_cluster(
+    work: Callable[[Callable[[Item], Result], Item, int], Result],
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    address: str,
+) -> Iterator[Result]:
+    """Yield a function of each item, all handed to a scheduler at once: workers that come later take their part.
+
+    Not through joblib: it counts the workers once, and with one of them does everything here.
+    """
+    with _client(address) as client:
+        n = len(items)
+        futures = client.map(work, [function] * n, items, [os.getpid()] * n, pure=False)
+        futures.reverse()
+        while futures:
+            yield futures.pop().result()
+
+
+@contextmanager
+def _client(address: str) -> Iterator["Client"]:
+    """Connect to a scheduler that has a worker."""
     try:
         from distributed import Client
     except ImportError as error:
-        raise ConfigError(f"compute.scheduler: {compute.scheduler} needs Dask; install synthcohort[cluster]") from error
-    with Client(compute.scheduler), parallel_config("dask"):
-        yield
+        raise ConfigError(f"compute.scheduler: {address} needs Dask; install synthcohort[cluster]") from error
+    try:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"compute.scheduler: {address} cannot be reached; expected the address of a running Dask scheduler, "
+            "such as tcp://host:8786; start it, or use `local`"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=SECONDS_FOR_A_WORKER)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"compute.scheduler: no worker at {address} after {SECONDS_FOR_A_WORKER / 60:g} minutes; expected one "
+                "at least; start them, then type the same line again"
+            ) from error
+        yield client

@@ -1,75 +1,129 @@
-"""A user's table of attributes: groups get into the cohort, what tells single patients does not."""
+"""A user's table of attributes: groups get into the cohort, what tells single persons does not."""
 
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.ingest.attributes_file import add_attributes, read_attributes_file
+from pipeline.ingest.attributes_file import read_attributes_file
 
-SUBJECTS = ["Doe_01", "Doe_02", "Roe_01", "Poe_01"]
-TABLE = "subject\tsource\tsex\nDoe_01\tnorth\tF\nDoe_02\tnorth\t\nRoe_01\tsouth\tM\nelsewhere\twest\tM\n"
+# Sixteen persons; the first two have two scans each.
+PERSONS = {f"Doe{number:02d}_{visit}": f"Doe{number:02d}" for number in range(16) for visit in range(1 + (number < 2))}
 
 
-def write_table(folder, text):
+def write_table(folder, columns, value_of, names=tuple(PERSONS)):
     path = folder / "attributes.tsv"
-    path.write_text(text)
+    lines = ["\t".join([name, *value_of(int(name[3:5]))]) for name in names]
+    path.write_text("\n".join(["\t".join(["subject", *columns]), *lines]) + "\n")
     return path
 
 
-def test_attributes_are_read_by_subject_and_what_is_not_said_is_not_known(tmp_path):
-    assert read_attributes_file(write_table(tmp_path, TABLE), SUBJECTS) == {
-        "Doe_01": {"source": "north", "sex": "F"},
-        "Doe_02": {"source": "north", "sex": "n/a"},
-        "Roe_01": {"source": "south", "sex": "M"},
-        "Poe_01": {"source": "n/a", "sex": "n/a"},
-    }
+def values_of(told, column):
+    """By person; all scans of one say the same."""
+    by_person = {}
+    for subject, values in told.items():
+        assert by_person.setdefault(PERSONS[subject], values[column]) == values[column]
+    return list(by_person.values())
 
 
-def test_a_source_that_is_known_replaces_the_name_of_the_data_set():
-    row = {"participant_id": "sub-1", "source": "Set", "split": "train"}
-    told = add_attributes(row, {"source": "north", "sex": "F"})
-    assert told == {"participant_id": "sub-1", "source": "north", "split": "train", "sex": "F"}
-    assert add_attributes(row, {"source": "n/a", "sex": "n/a"})["source"] == "Set"
+def test_attributes_are_read_by_subject_or_by_person(tmp_path):
+    def value_of(number):
+        return ("north" if number < 9 else "south", "F" if number % 2 else "M")
+
+    by_subject = read_attributes_file(write_table(tmp_path, ("site", "sex"), value_of), PERSONS)
+    by_person = read_attributes_file(
+        write_table(tmp_path, ("site", "sex"), value_of, sorted(set(PERSONS.values()))), PERSONS
+    )
+    assert by_subject == by_person
+    assert set(by_subject) == set(PERSONS)
+    assert values_of(by_subject, "site") == ["north"] * 9 + ["south"] * 7
+    assert by_subject["Doe01_1"] == {"site": "north", "sex": "F"}
+
+
+def test_whom_the_table_does_not_name_is_not_known(tmp_path):
+    some = [f"{name} " for name in PERSONS if int(name[3:5]) < 6]
+    told = read_attributes_file(write_table(tmp_path, ["sex"], lambda number: ["F" if number else ""], some), PERSONS)
+    assert values_of(told, "sex") == ["n/a", *["F"] * 5, *["n/a"] * 10]
+
+
+def test_what_few_persons_share_is_joined_or_left_out(tmp_path):
+    def site_of(number):
+        return ["north" if number < 9 else "west" if number < 13 else "hut"]
+
+    told = read_attributes_file(write_table(tmp_path, ["site"], site_of), PERSONS)
+    assert values_of(told, "site") == ["north"] * 9 + ["other"] * 7
+    # Of four persons together nothing is said.
+    told = read_attributes_file(
+        write_table(tmp_path, ["site"], lambda number: ["north" if number < 12 else f"hut {number}"]), PERSONS
+    )
+    assert values_of(told, "site") == ["north"] * 12 + ["n/a"] * 4
+
+
+def test_two_scans_of_one_person_do_not_make_a_value_common(tmp_path):
+    # Four persons, of whom two have two scans: six scans.
+    told = read_attributes_file(
+        write_table(tmp_path, ["site"], lambda number: ["hut" if number < 4 else "north"]), PERSONS
+    )
+    assert values_of(told, "site") == ["n/a"] * 4 + ["north"] * 12
+
+
+@pytest.mark.parametrize(
+    ("value_of", "n"),
+    [
+        (lambda number: [f"Jane Doe 19{number}"], 0),
+        (lambda number: [f"Jane Doe 19{number}" if number < 3 else ""], 0),
+        (lambda number: [f"2019-01-{number:02d}"], 0),
+    ],
+    ids=["names", "names of few", "dates"],
+)
+def test_a_column_that_tells_single_persons_is_refused_without_its_values(tmp_path, value_of, n):
+    with pytest.raises(ConfigError, match=rf"column note has {n} values that 5 persons or more share") as caught:
+        read_attributes_file(write_table(tmp_path, ["note"], value_of), PERSONS)
+    assert "Jane" not in str(caught.value)
+    assert "2019" not in str(caught.value)
+
+
+def test_more_groups_than_can_be_compared_are_refused(tmp_path):
+    persons = {f"Doe{number:02d}": f"Doe{number:02d}" for number in range(45)}
+    table = write_table(tmp_path, ["site"], lambda number: [f"site {number // 5}"], persons)
+    with pytest.raises(ConfigError, match="column site has 9 values that 5 persons or more share; expected 1 to 8"):
+        read_attributes_file(table, persons)
+
+
+TABLE = "subject\tsite\tsex\nDoe00_0\tnorth\tF\nDoe02_0\tnorth\tM\n"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
         ("subject", "patient", "expected a column subject and others"),
+        ("subject\tsite\tsex", "subject", "expected a column subject and others"),
         ("\tsex", "\tSex of patient", "column 2 beside subject; expected a name of"),
-        ("\tsex", "\tsplit", "column split is ingest's own"),
-        ("\tsex", "\tvolume_ml", "column volume_ml is ingest's own"),
-        ("Doe_02", "Doe_01", "line 3: a subject for the second time"),
-        ("south\tM", "south\tM\tmore", "line 4: expected 3 values"),
-        ("south\tM", f"south\t{'M' * 41}", "line 4: expected 3 values of up to 40"),
-        ("north\t\n", "north\tX\n", "column sex has 3 values for 3 subjects; expected at most 2"),
+        ("\tsex", "\tsite", "column site is there twice"),
+        *(
+            ("\tsex", f"\t{name}", f"column {name} is made by ingest or evaluate itself")
+            for name in ("split", "source", "volume_ml", "volume", "size")
+        ),
+        ("Doe02_0", "Doe00_0", "line 3: a subject for the second time"),
+        ("north\tM", "north\tM\tmore", "line 3: expected 3 values"),
+        ("north\tM", "north", "line 3: expected 3 values"),
+        ("north\tM", f"north\t{'M' * 41}", "line 3: expected 3 values of up to 40"),
+        ("Doe0", "elsewhere", "no line is of a subject of the source"),
+        (TABLE, "", "expected a column subject and others"),
+        (TABLE, "subject\tsex\n", "no line is of a subject of the source"),
     ],
 )
 def test_a_wrong_table_is_refused_without_naming_a_subject(tmp_path, old, new, words):
+    path = tmp_path / "attributes.tsv"
+    path.write_text(TABLE.replace(old, new))
     with pytest.raises(ConfigError, match=words) as caught:
-        read_attributes_file(write_table(tmp_path, TABLE.replace(old, new)), SUBJECTS)
-    assert not any(name in str(caught.value) for name in (*SUBJECTS, "elsewhere"))
-
-
-def test_dates_and_names_are_no_groups(tmp_path):
-    subjects = [f"s{number:02d}" for number in range(40)]
-    bands = "".join(f"{name}\t{number // 10}0 to {number // 10}9\n" for number, name in enumerate(subjects))
-    told = read_attributes_file(write_table(tmp_path, "subject\tage\n" + bands), subjects)
-    assert {values["age"] for values in told.values()} == {"00 to 09", "10 to 19", "20 to 29", "30 to 39"}
-    dates = "".join(f"{name}\t2019-01-{number % 28 + 1:02d}\n" for number, name in enumerate(subjects))
-    with pytest.raises(ConfigError, match="column born has 28 values for 40 subjects; expected at most 8: groups, no"):
-        read_attributes_file(write_table(tmp_path, "subject\tborn\n" + dates), subjects)
-
-
-@pytest.mark.parametrize("text", ["", "subject\n", "subject\tsex\n", "subject\tsex\nelsewhere\tF\n"])
-def test_a_table_that_tells_nothing_is_refused(tmp_path, text):
-    with pytest.raises(ConfigError, match=r"ingest\.attributes_file: "):
-        read_attributes_file(write_table(tmp_path, text), SUBJECTS)
+        read_attributes_file(path, PERSONS)
+    assert "Doe" not in str(caught.value)
+    assert "elsewhere" not in str(caught.value)
 
 
 def test_a_table_that_is_no_text_or_not_there_is_refused(tmp_path):
     path = tmp_path / "attributes.tsv"
     with pytest.raises(ConfigError, match="no such file"):
-        read_attributes_file(path, SUBJECTS)
+        read_attributes_file(path, PERSONS)
     path.write_bytes("subject\tsex\nM\u00fcller\tF\n".encode("utf-16"))
     with pytest.raises(ConfigError, match="not UTF-8"):
-        read_attributes_file(path, SUBJECTS)
+        read_attributes_file(path, PERSONS)

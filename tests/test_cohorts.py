@@ -11,7 +11,7 @@ from conftest import TINY
 from segment_builders import Recipe, Recorder, tiny_evaluation
 
 from pipeline.cohort import digest_tree, open_cohort
-from pipeline.config import parse_config
+from pipeline.config import ComputeSection, parse_config
 from pipeline.errors import ConfigError
 from pipeline.evaluate import cohorts, stage, trainings
 from pipeline.evaluate.cohorts import (
@@ -202,6 +202,15 @@ def test_the_recipe_of_a_share_makes_a_cohort_as_the_stages_do_and_resumes(finis
     assert (again.out / "scores.csv").read_bytes() == (whole.out / "scores.csv").read_bytes()
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_worker_asks_for_no_more_workers(monkeypatch, device):
+    monkeypatch.setattr(recipe_module, "training_device", lambda _: device)
+    of_cluster = recipe_module.compute_of_worker(ComputeSection(workers=3, scheduler="tcp://host:8786"))
+    assert (of_cluster.workers, of_cluster.scheduler) == (1, "local")
+    of_here = recipe_module.compute_of_worker(ComputeSection(workers=3))
+    assert (of_here.workers, of_here.scheduler) == (1 if device == "cpu" else 3, "local")
+
+
 def test_generators_of_one_share_differ(finished_run, tmp_path):
     config = parse_config({**TINY, "evaluate": {**TINY["evaluate"], "n_seeds": 3, "n_generators": 3}}, "tests")
     run_dir = shutil.copytree(finished_run, tmp_path / "run")
@@ -238,15 +247,21 @@ def test_more_generators_than_trainings_or_with_a_release_are_refused(changes, m
 def test_what_an_interval_does_not_hold_and_whom_segmenters_did_not_see_is_said(real):
     def cautions(real=real, n_persons=4, **changes):
         config = tiny_evaluation(**{"arms": ["real-aug", "real-syn"], **changes}).evaluate
-        return list_draw_cautions(config, real, {OWN: SyntheticCohort(real, n_persons)}, 7)
+        return list_draw_cautions(config, real, {OWN: SyntheticCohort(real, n_persons)})
 
     assert cautions() == ["One generator at each share: intervals do not include the variation between generators."]
     assert cautions(n_seeds=3, n_generators=3) == []
     assert cautions(arms=["real-aug"]) == []
-    (draw,) = cautions(arms=["real-aug"], shares=[1.0, 0.5], n_seeds=3)
-    assert draw.startswith("One draw of the real patients at each share below all, for 3 trainings")
-    assert cautions(shares=[0.5], n_seeds=3, n_generators=2)[0].startswith("2 draws of the real patients")
-    assert cautions(shares=[0.5], n_seeds=3, n_generators=3) == []
+    assert cautions(arms=["real-aug"], shares=[1.0, 0.5, 0.25]) == [
+        "One draw of the real patients at 25% and 50%: intervals include no luck of who they are."
+    ]
+    # Of half of a pool sqrt(.5) of the standard deviation that fresh patients would bring.
+    assert cautions(shares=[0.5], n_seeds=3, n_generators=3) == [
+        "The draws of real patients at 50% overlap: intervals include at most 71% of the standard deviation that fresh "
+        "patients would bring."
+    ]
+    assert len(cautions(shares=[0.5], n_seeds=3, n_generators=2)) == 2
+    assert cautions(arms=["syn", "syn-aug"], baseline="syn", shares=[0.5], n_seeds=2, n_generators=2) == []
     (part,) = cautions(n_seeds=3, n_generators=2)
     assert part.startswith("2 generators for 3 trainings")
     first = real.split("train")[0].subject
@@ -254,8 +269,8 @@ def test_what_an_interval_does_not_hold_and_whom_segmenters_did_not_see_is_said(
         split=real.split, complete=lambda cases: tuple(case for case in cases if case.subject != first)
     )
     assert cautions(lacking)[1] == (
-        "1 of 4 real training scans lack a modality, those of 1 persons altogether: generators were trained on them, "
-        "segmenters were not."
+        "1 of 4 real training scans lack a modality, those of 1 persons altogether: generators are trained on them, "
+        "segmenters are not."
     )
     # Of a release nobody knows whom its generator knew.
     assert len(cautions(lacking, n_persons=None)) == 1

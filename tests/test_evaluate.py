@@ -247,6 +247,8 @@ def test_groups_are_compared_with_what_the_plan_filled(monkeypatch, tmp_path, re
 def test_the_search_tries_each_candidate_on_val_and_each_kind_of_arm_takes_its_best(all_arms):
     gain = json.loads((all_arms.folder / "gain.json").read_text())
     tried = gain["search"]
+    # Of two that were tried the better one is at an end.
+    assert sum("share that was tried" in caution for caution in gain["cautions"]) == 3
     keys = ("arm", "synthetic_share", "paste_share", "steps", "n_seeds", "share")
     # As many for each rival.
     assert [tuple(one[key] for key in keys) for one in tried] == [

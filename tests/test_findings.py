@@ -113,9 +113,12 @@ def test_an_uneven_comparison_never_becomes_the_claim():
     uneven = tuple(replace(plan, role="reported") for plan in findings.planned)
     said = describe_main(replace(findings, planned=uneven), config)
     assert said.startswith("No claim was planned: of one arm of each comparison the generator saw more patients")
-    changes = {"shares": [1.0, 0.5], "comparisons": [["syn", "real-aug"]]}
-    planned = list_planned(tiny_evaluation(arms=list(means), **changes).evaluate, ("WT",))
-    assert {plan.share for plan in planned if plan.role == "primary"} == {1.0}
+    # What is fair stands in: two arms without real scans, whose generator is one.
+    changes = {"arms": ["real-aug", "syn", "syn-aug"], "comparisons": [["syn", "real-aug"], ["syn-aug", "syn"]]}
+    planned = list_planned(tiny_evaluation(shares=[0.5], **changes).evaluate, ("WT",))
+    assert [(plan.arm, plan.baseline, plan.share) for plan in planned if plan.role == "primary"] == [
+        ("syn-aug", "syn", 0.0)
+    ]
 
 
 def test_a_region_that_some_lack_is_also_compared_over_those_who_have_it():
@@ -138,6 +141,19 @@ def test_a_region_that_some_lack_is_also_compared_over_those_who_have_it():
     assert dice.delta == pytest.approx((28 * -0.1 + 2 * 1.0) / 30, abs=0.002)
     assert (present_only.metric, present_only.n_patients, present_only.role) == ("dice_present", 28, "reported")
     assert present_only.delta == pytest.approx(-0.1, abs=0.002)
+
+
+def test_a_single_training_that_has_not_learnt_a_region_is_counted():
+    means = {"real-aug": 0.7, "real-syn-aug": 0.7}
+    findings = findings_of(means, tiny_evaluation(arms=list(means)).evaluate)
+    present = [
+        replace(score, metric="dice_present", value=0.0 if (score.arm, score.seed) == ("real-aug", 1) else score.value)
+        for score in findings.results[0].scores
+        if score.metric == "dice"
+    ]
+    found = replace(findings, results=(SimpleNamespace(scores=present),))
+    assert [found.count_unlearnt(arm, "WT") for arm in found.arms] == [1, 0]
+    assert [findings.count_unlearnt(arm, "WT") for arm in findings.arms] == [0, 0]
 
 
 def test_a_rival_that_was_tried_with_fewer_settings_is_told():

@@ -251,25 +251,20 @@ def test_a_split_file_decides(two_visits, tmp_path):
     assert {row["person"]: row["split"] for row in read_tsv(cohort / "participants.tsv")} == expected
 
 
-def test_what_a_table_tells_of_patients_is_in_the_cohort_and_groups_them(two_visits, tmp_path):
-    subjects = [f"BraTS-GLI-{person:05d}-{visit:03d}" for person in range(5) for visit in (0, 1)]
-    lines = [f"{name}\t{'north' if number < 6 else 'south'}\tF" for number, name in enumerate(subjects)]
+def test_what_a_table_tells_of_patients_is_in_the_cohort_and_groups_them(good, tmp_path, capsys):
+    lines = [f"BraTS2021_{number:05d}\t{'north' if number < 7 else 'hut'}\tF" for number in range(8)]
     table = tmp_path / "attributes.tsv"
-    table.write_text("subject\tsource\tsex\n" + "\n".join(lines) + "\n")
-    cohort = ingest(two_visits / "scans", tmp_path / "run", manifest="brats2023", attributes_file=str(table))
+    table.write_text("subject\tsite\tsex\n" + "\n".join(lines) + "\n")
+    cohort = ingest(good.source, tmp_path / "run", attributes_file=str(table))
     rows = read_tsv(cohort / "participants.tsv")
-    person_of = {pseudonym(KEY, "BraTS 2023 adult glioma", f"BraTS-GLI-{n:05d}"): n for n in range(5)}
-    assert {(person_of[row["person"]], row["source"]) for row in rows} == {
-        *((person, "north") for person in range(3)),
-        *((person, "south") for person in (3, 4)),
-    }
-    assert {row["sex"] for row in rows} == {"F"}
-    assert not [name for name in subjects if name in (cohort / "participants.tsv").read_text()]
+    told = {row["participant_id"]: (row["site"], row["sex"]) for row in rows}
+    # What one person has alone is left out.
+    assert told == {f"sub-{subject_of(n)}": ("north" if n < 7 else "n/a", "F") for n in range(8)}
+    assert "hut" not in (cohort / "participants.tsv").read_text()
+    assert "8 of 8 subjects have an attribute" in capsys.readouterr().err
     cases = open_cohort(cohort).cases
-    groups = list_groups(group_patients(cases, cases, GenerateSection()))
-    assert {name: len(members) for name, members in groups["source"].items()} == {"north": 6, "south": 4}
-    # All of one sex tell nobody apart.
-    assert "sex" not in groups
+    # All of one group tell nobody apart.
+    assert not {"site", "sex"} & set(list_groups(group_patients(cases, cases, GenerateSection())))
 
 
 def test_a_mistake_in_the_split_file_is_found_before_any_case_is_read(two_visits, tmp_path, monkeypatch):

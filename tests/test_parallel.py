@@ -2,9 +2,11 @@
 
 import os
 import sys
+import time
 
 import pytest
 
+from pipeline import parallel
 from pipeline.config import ComputeSection
 from pipeline.errors import ConfigError
 from pipeline.parallel import iterate_cases, iterate_trainings, map_cases, training_device
@@ -80,3 +82,34 @@ def test_a_dask_cluster_does_the_work_and_gives_it_back_in_order(monkeypatch):
             trained = list(iterate_trainings(double_elsewhere, range(3), asked))
             assert [doubled for doubled, _ in trained] == [0, 2, 4]
             assert os.getpid() not in {process for _, process in trained}
+
+
+def work_slowly(item: int) -> tuple[int, int]:
+    time.sleep(0.5)
+    return item, os.getpid()
+
+
+def test_workers_that_come_late_take_their_part(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    settings = {"n_workers": 0, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**settings, host="127.0.0.1") as cluster:
+        compute = ComputeSection(scheduler=cluster.scheduler_address, accelerator="cpu")
+        monkeypatch.setattr(parallel, "SECONDS_FOR_A_WORKER", 0.2)
+        with pytest.raises(ConfigError, match=r"compute\.scheduler: no worker at tcp://127\.0\.0\.1:\d+ after"):
+            list(iterate_trainings(work_slowly, range(2), compute))
+        monkeypatch.undo()
+        cluster.scale(1)
+        taken = iterate_trainings(work_slowly, range(40), compute)
+        done = [next(taken)]
+        cluster.scale(2)
+        done += list(taken)
+    assert [item for item, _ in done] == list(range(40))
+    assert len({process for _, process in done}) == 2
+
+
+def test_a_scheduler_that_is_not_there_is_told(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
+    for address in ("tcp://127.0.0.1:9", "no address"):
+        with pytest.raises(ConfigError, match=r"compute\.scheduler: .* cannot be reached; expected the address"):
+            list(iterate_trainings(double, range(3), ComputeSection(scheduler=address, accelerator="cpu")))

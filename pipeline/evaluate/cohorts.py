@@ -6,8 +6,9 @@ the next one. So evaluate trains further generators by the run's own recipe, and
 train and generate do. The run's own cohort is that of all patients and generator 0.
 """
 
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,20 +239,22 @@ def describe_generators(cohorts: Mapping[Origin, SyntheticCohort]) -> list[dict[
     ]
 
 
-def list_draw_cautions(
-    config: EvaluateSection, real: Cohort, cohorts: Mapping[Origin, SyntheticCohort], seed: int
-) -> list[str]:
+def list_draw_cautions(config: EvaluateSection, real: Cohort, cohorts: Mapping[Origin, SyntheticCohort]) -> list[str]:
     """Say what intervals do not hold of the luck of draws: of patients, and of the generators that saw them.
 
     And whom generators knew whom segmenters did not.
     """
     cautions = []
-    if min(config.shares) < 1.0 and config.n_generators < config.n_seeds:
-        n = config.n_generators
+    shares = {share for name, share in list_arms(config) if DESIGNS[name].uses_real and share < 1.0}
+    if shares and config.n_generators == 1:
         cautions.append(
-            f"{'One draw' if n == 1 else f'{n} draws'} of the real patients at each share below all, for "
-            f"{config.n_seeds} trainings: intervals include the luck of who they are "
-            f"{'not at all' if n == 1 else 'in part only'}; `n_generators` has more."
+            f"One draw of the real patients at {_list_shares(shares)}: intervals include no luck of who they are."
+        )
+    elif shares:
+        held = ", ".join(f"{math.sqrt(1 - share):.0%}" for share in sorted(shares))
+        cautions.append(
+            f"The draws of real patients at {_list_shares(shares)} overlap: intervals include at most {held} of the "
+            "standard deviation that fresh patients would bring."
         )
     if all(DESIGNS[name].synthetic == "none" for name in config.arms):
         return cautions
@@ -260,14 +263,18 @@ def list_draw_cautions(
     elif config.n_generators < config.n_seeds:
         cautions.append(
             f"{config.n_generators} generators for {config.n_seeds} trainings: intervals include the variation between "
-            "generators in part only."
+            "generators, and between draws of patients, in part only."
         )
-    members = choose_members(real, max(config.shares), seed)
+    members = real.split("train")
     n_lacking = len(members) - len(real.complete(members)) if cohorts[OWN].n_persons is not None else 0
     if n_lacking:
         cautions.append(
             f"{n_lacking} of {len(members)} real training scans lack a modality, those of "
-            f"{count_persons(members) - count_persons(real.complete(members))} persons altogether: generators were "
-            "trained on them, segmenters were not."
+            f"{count_persons(members) - count_persons(real.complete(members))} persons altogether: generators are "
+            "trained on them, segmenters are not."
         )
     return cautions
+
+
+def _list_shares(shares: Collection[float]) -> str:
+    return " and ".join(f"{share:.0%}" for share in sorted(shares))

@@ -18,6 +18,8 @@ from pipeline.segmentation.catalogue import COMPARED_METRICS, PRESENT_METRIC
 from pipeline.segmentation.surface import diagonal_mm
 
 MAIN_REGION, MAIN_METRIC = "WT", "dice"
+# A region that a training finds with less than this, in patients who have it, is one that it has not learnt.
+MIN_DICE_LEARNT = 0.05
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class Findings:
     def values(self, arm: Arm, region: str, metric: str) -> FloatArray:
         """Return an arm's values: (patients, seeds), float64."""
         return self.table.table(arm.name, arm.share, region, metric).values
+
+    def count_unlearnt(self, arm: Arm, region: str) -> int:
+        """Count an arm's trainings that have not learnt a region: its Dice, where present, is below a trace."""
+        by_training = self.values(arm, region, PRESENT_METRIC)
+        return int((by_training.mean(axis=0) < MIN_DICE_LEARNT).sum()) if len(by_training) else 0
 
     def summary(self, arm: Arm, region: str, metric: str) -> Summary | None:
         """Sum up a metric over test patients; None where no patient has it."""

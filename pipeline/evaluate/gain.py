@@ -33,8 +33,6 @@ from pipeline.segmentation.arms import DESIGNS, Arm
 from pipeline.segmentation.catalogue import ALL_METRICS, DEFINITIONS, PRESENT_METRIC, RATE_METRICS
 from pipeline.segmentation.sampling import COUNTED_STEPS
 
-# A region that an arm finds with less than this, in patients who have it, is one that it has not learnt.
-MIN_DICE_LEARNT = 0.05
 # Of the share that is asked for; of an arm that pastes less it is said.
 MIN_PASTED = 0.8
 # One-sided, of the upper bound of the spread between trainings.
@@ -42,6 +40,7 @@ POWER_ALPHA = 0.05
 DEFINITIONS_HERE = {
     **DEFINITIONS,
     "share": "share of the real training patients that an arm uses; 0: none, trained once",
+    "n_draws": "draws of real patients, one training after the other; `n_real` and `n_real_persons` are of the first",
     "sd": "over patients, each patient's value being the mean over seeds",
     **COMPARISON_DEFINITIONS,
     "n_generator_persons": "persons whom each generator of the arm was trained on; null: none, or those of a release",
@@ -154,6 +153,7 @@ def describe_arm(context: StageContext, findings: Findings, arm: Arm) -> dict[st
         "n_real": len(arm.real_cases),
         "n_real_persons": count_persons(arm.real_cases),
         "n_synthetic": len(arm.synthetic_cases),
+        "n_draws": config.n_generators if 0.0 < arm.share < 1.0 else 1,
         "n_generators": config.n_generators if made else 0,
         "n_generator_persons": made.n_persons if made else None,
         "regions": regions,
@@ -173,7 +173,7 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
     """Say how far to trust the main comparison, and where segmenters are too little trained to be compared."""
     config, experiment = context.config.evaluate, findings.experiment
     origin = experiment.received.cautions if experiment.received else []
-    origin += list_draw_cautions(config, experiment.real, experiment.synthetic, context.seed)
+    origin += list_draw_cautions(config, experiment.real, experiment.synthetic)
     main = list_cautions(findings.main) if findings.main else []
     titles = {arm.title if arm.share not in (findings.top_share, 0.0) else arm.name: arm for arm in findings.arms}
     training = list_search_cautions(config) + list_edge_cautions(config, findings.at_share(findings.top_share))
@@ -197,10 +197,7 @@ def describe_cautions(context: StageContext, findings: Findings, steps_check: St
                 f"theirs is a Dice of 0 or 1 and a HD95 of 0 or the image's diagonal, so that they can decide what is "
                 "said of it: see Dice where present, and false alarms."
             )
-        by_training = {title: findings.values(arm, region, PRESENT_METRIC) for title, arm in titles.items()}
-        n_missed = {
-            title: int((one.mean(axis=0) < MIN_DICE_LEARNT).sum()) for title, one in by_training.items() if len(one)
-        }
+        n_missed = {title: findings.count_unlearnt(arm, region) for title, arm in titles.items()}
         missed = [f"{title} ({n} of {config.n_seeds} trainings)" for title, n in n_missed.items() if n]
         if missed:
             training.append(

@@ -166,7 +166,7 @@ def _further_metrics(gain: Mapping[str, Any]) -> str:
     tables = "".join(
         _arms(gain, (metric,)) for metric in METRIC_TITLES if metric in measured and metric not in TABLE_METRICS
     )
-    return f"<details><summary>Further metrics, not compared</summary>{tables}</details>" if tables else ""
+    return f"<details><summary>Further metrics</summary>{tables}</details>" if tables else ""
 
 
 def _definitions(gain: Mapping[str, Any]) -> str:

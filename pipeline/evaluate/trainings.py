@@ -193,7 +193,7 @@ def _train_anew(task: TrainingTask) -> None:
     np.save(folder / SLICES_FILE, np.stack([slices[subject] for subject in sorted(slices)]))
     curves = {"steps": plan.validation_steps, "dice_val": best.curve.tolist(), "losses": best.losses.tolist()}
     pasted_share = make_sampler(plan, experiment.scans).count_pasted(plan.config.batch_size, plan.config.steps)
-    record = {**curves, "generator": task.arm.number, "pasted_share": pasted_share, "test": test}
+    record = {**curves, "number": task.arm.number, "pasted_share": pasted_share, "test": test}
     write_whole(folder / SCORES_FILE, record)
 
 

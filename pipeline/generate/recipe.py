@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.cohort import Case, Cohort, open_cohort
-from pipeline.config import RunConfig
+from pipeline.config import ComputeSection, RunConfig
 from pipeline.generate.public_labels import LABELS_FILE, public_labels
 from pipeline.generate.synthesis import generate_cohort
 from pipeline.layout import MODEL_FILE
@@ -51,10 +51,7 @@ def repeat_recipe(
     ConfigError, CaseError, DataError
         See :func:`pipeline.generate.synthesis.generate_cohort`.
     """
-    compute = config.compute
-    if compute.scheduler != "local" or training_device(compute) == "cpu":
-        # One of several workers: what it calls starts no more of them, and asks no cluster that waits for it.
-        compute = compute.model_copy(update={"workers": 1, "scheduler": "local"})
+    compute = compute_of_worker(config.compute)
     if not (folder / MODEL_FILE).is_file():
         plan = TrainingPlan(
             members,
@@ -73,6 +70,14 @@ def repeat_recipe(
     shutil.rmtree(synthetic, ignore_errors=True)
     generate_cohort(load_generator(folder), cohort, members, config.generate, compute, seed, synthetic)
     return open_cohort(synthetic)
+
+
+def compute_of_worker(compute: ComputeSection) -> ComputeSection:
+    """Return what one of several workers has: it starts no more of them, and asks no cluster that waits for it."""
+    if compute.scheduler == "local" and training_device(compute) == "cuda":
+        # One after the other, each with all cores.
+        return compute
+    return compute.model_copy(update={"workers": 1, "scheduler": "local"})
 
 
 def clear_recipe(folder: Path) -> None:

@@ -1,96 +1,115 @@
-"""What a user's table tells of patients, such as site or sex: groups in which the evaluation shows the gain."""
+"""What a user's table tells of patients, such as site, scanner or sex: groups in which the evaluation shows the gain.
 
+What few persons share is no group, and may tell who somebody is: it does not get into the cohort.
+"""
+
+import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.attributes import COLUMN_DESCRIPTIONS
-from pipeline.cohort import UNKNOWN, read_tsv
+from pipeline.attributes import COLUMN_DESCRIPTIONS, STRATA
+from pipeline.cohort import UNKNOWN
 from pipeline.errors import ConfigError
 
 KEY = "ingest.attributes_file"
-# Columns of participants.tsv that ingest fills itself.
-OWN_COLUMNS = frozenset({"participant_id", "person", "split", "missing", *COLUMN_DESCRIPTIONS})
+# Columns of participants.tsv that ingest fills itself, and groups that the evaluation makes itself.
+OWN_COLUMNS = frozenset(
+    {"participant_id", "person", "split", "source", "missing", "size", *COLUMN_DESCRIPTIONS, *STRATA}
+)
 COLUMN_PATTERN, VALUE_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}"), re.compile(r"[\w .+<>=/()-]{1,40}")
-# More values than these are names, dates or numbers: no groups, and perhaps somebody's identifiers.
+# A value that fewer persons share becomes OTHER, or is left out where these are too few together.
+MIN_PERSONS, OTHER = 5, "other"
 MAX_VALUES = 8
-MIN_SUBJECTS_OF_A_VALUE = 2
 
 
-def read_attributes_file(path: Path, subjects: Sequence[str]) -> dict[str, dict[str, str]]:
+def read_attributes_file(path: Path, persons: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Read a table of attributes.
 
     Parameters
     ----------
     path : Path
-        TSV with a column ``subject`` (as found in the source), and others: ``source``, in place of the data set's name,
-        or any name of lower-case letters, digits and underscores.
-    subjects : sequence of str
-        Of the source.
+        TSV with a column ``subject`` (a subject or a person, as found in the source), and others, whose names are of
+        lower-case letters, digits and underscores.
+    persons : mapping of str to str
+        Person of each subject of the source.
 
     Returns
     -------
     dict of str to dict of str to str
-        Column to value, of each subject; ``n/a`` where the table says nothing.
+        Column to value, of each subject: values that five persons or more share; ``other``, where five or more have
+        none of these; ``n/a``.
 
     Raises
     ------
     ConfigError
-        If the file is missing or malformed, names no subject of the source, or has a column that is no group.
+        If the file is missing or malformed, names nobody of the source, or has a column that tells of no group.
     """
+    columns, rows = _read_rows(path)
+    found = {subject: rows.get(subject, rows.get(person)) for subject, person in persons.items()}
+    told = {subject: values for subject, values in found.items() if values is not None}
+    if not told:
+        raise ConfigError(f"{KEY}: no line is of a subject of the source; expected its identifiers in column subject")
+    groups = {name: _group({subject: values[name] for subject, values in told.items()}, persons) for name in columns}
+    for name in columns:
+        kinds = {value for value in groups[name].values() if value not in (UNKNOWN, OTHER)}
+        if not 1 <= len(kinds) <= MAX_VALUES:
+            raise ConfigError(
+                f"{KEY}: column {name} has {len(kinds)} values that {MIN_PERSONS} persons or more share; expected 1 to "
+                f"{MAX_VALUES}: groups, no names, dates or numbers; put them into bands, or leave the column out"
+            )
+    return {subject: {name: groups[name].get(subject, UNKNOWN) for name in columns} for subject in persons}
+
+
+def _read_rows(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Return the names of the columns, and the values of each subject or person."""
     if not path.is_file():
         raise ConfigError(f"{KEY}: no such file; expected a TSV with a column subject and others, such as site or sex")
     try:
-        rows = read_tsv(path)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head, *lines = list(csv.reader(file, delimiter="\t")) or [[]]
     except UnicodeDecodeError as error:
         raise ConfigError(f"{KEY}: not UTF-8; expected a table as text; save it anew") from error
-    columns = [name for name in (rows[0] if rows else ()) if name != "subject"]
-    if not rows or "subject" not in rows[0] or not columns:
+    columns = [name for name in head if name != "subject"]
+    if len(columns) != len(head) - 1 or not columns:
         raise ConfigError(f"{KEY}: expected a column subject and others, separated by tabs; correct the file")
     for problem in _column_problems(columns):
         raise ConfigError(f"{KEY}: {problem}")
-    wanted, found = set(subjects), dict[str, dict[str, str]]()
-    for number, row in enumerate(rows, start=2):
-        if row["subject"] in found:
-            raise ConfigError(f"{KEY}: line {number}: a subject for the second time; expected each once")
-        values = {name: (row[name] or "").strip() or UNKNOWN for name in columns}
-        if None in row or any(not VALUE_PATTERN.fullmatch(value) for value in values.values()):
+    rows: dict[str, dict[str, str]] = {}
+    for number, line in enumerate(lines, start=2):
+        cells = [cell.strip() or UNKNOWN for cell in line]
+        values = dict(zip(head, cells, strict=True)) if len(cells) == len(head) else {"subject": UNKNOWN}
+        subject = values.pop("subject")
+        if subject == UNKNOWN or any(not VALUE_PATTERN.fullmatch(value) for value in values.values()):
             raise ConfigError(
-                f"{KEY}: line {number}: expected {len(columns) + 1} values of up to 40 letters, digits and signs; "
-                "correct the line"
+                f"{KEY}: line {number}: expected {len(head)} values of up to 40 letters, digits and signs, separated "
+                "by tabs; correct the line"
             )
-        if row["subject"] in wanted:
-            found[row["subject"]] = values
-    if not found:
-        raise ConfigError(f"{KEY}: no line is of a subject of the source; expected its identifiers in column subject")
-    for name in columns:
-        _check_groups(name, [values[name] for values in found.values()])
-    return {subject: found.get(subject, dict.fromkeys(columns, UNKNOWN)) for subject in subjects}
+        if subject in rows:
+            raise ConfigError(f"{KEY}: line {number}: a subject for the second time; expected each once")
+        rows[subject] = values
+    return columns, rows
 
 
 def _column_problems(columns: Sequence[str]) -> Iterator[str]:
     for number, name in enumerate(columns, start=1):
-        if not COLUMN_PATTERN.fullmatch(name or ""):
+        if not COLUMN_PATTERN.fullmatch(name):
             yield (
                 f"column {number} beside subject; expected a name of up to 31 lower-case letters, digits and "
                 "underscores; rename it"
             )
         elif name in OWN_COLUMNS:
-            yield f"column {name} is ingest's own; rename it or leave it out"
+            yield f"column {name} is made by ingest or evaluate itself; rename it or leave it out"
+        elif name in columns[: number - 1]:
+            yield f"column {name} is there twice; expected each once"
 
 
-def _check_groups(name: str, values: Sequence[str]) -> None:
-    """Refuse what tells single patients: it helps no comparison, and may be an identifier."""
-    kinds = set(values) - {UNKNOWN}
-    limit = min(MAX_VALUES, max(2, len(values) // MIN_SUBJECTS_OF_A_VALUE))
-    if len(kinds) > limit:
-        raise ConfigError(
-            f"{KEY}: column {name} has {len(kinds)} values for {len(values)} subjects; expected at most {limit}: "
-            "groups, no names, dates or numbers; put it into bands, or leave it out"
-        )
-
-
-def add_attributes(row: Mapping[str, str], attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return a row of participants.tsv with what the table tells; a known source replaces the data set's name."""
-    known = {name: value for name, value in attributes.items() if name != "source" or value != UNKNOWN}
-    return {**row, **known}
+def _group(values: Mapping[str, str], persons: Mapping[str, str]) -> dict[str, str]:
+    """Return each subject's value, those that few persons share joined or left out."""
+    holders: dict[str, set[str]] = {}
+    for subject, value in values.items():
+        holders.setdefault(value, set()).add(persons[subject])
+    few = {value for value, who in holders.items() if value != UNKNOWN and len(who) < MIN_PERSONS}
+    n_few = len(set().union(*(holders[value] for value in few)))
+    joined = OTHER if n_few >= MIN_PERSONS else UNKNOWN
+    return {subject: joined if value in few else value for subject, value in values.items()}

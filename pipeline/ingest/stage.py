@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
+from pipeline.cohort import UNKNOWN, Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.ingest.attributes_file import add_attributes, read_attributes_file
+from pipeline.ingest.attributes_file import read_attributes_file
 from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
@@ -83,7 +83,7 @@ def run(context: StageContext) -> dict[str, Any]:
     rows = name_missing([outcome.row for outcome in outcomes if not outcome.reason])
     incomplete = {merged[_name(row)] for row in rows if row["missing"] != NONE_MISSING}
     sides = _sides(context, given, used, merged, incomplete)
-    participants = [add_attributes(_participant(row, merged, sides), attributes[_name(row)]) for row in rows]
+    participants = [{**_participant(row, merged, sides), **attributes[_name(row)]} for row in rows]
     write_cohort_files(context.out, f"{manifest.name}, ingested", manifest.scheme, participants, README)
     _write_quality(context.out, outcomes, manifest, pairs)
     (context.out / ".bidsignore").write_text("\n".join(BESIDE_BIDS) + "\n", encoding="utf-8")
@@ -112,7 +112,9 @@ def _read_given_attributes(config: IngestSection, tasks: Sequence[IngestTask]) -
     """Return what the user's table tells of each subject, by pseudonym; nothing without one."""
     if config.attributes_file is None:
         return {task.subject: {} for task in tasks}
-    given = read_attributes_file(config.attributes_file, [task.case.subject for task in tasks])
+    given = read_attributes_file(config.attributes_file, {task.case.subject: task.case.person for task in tasks})
+    n_told = sum(set(values.values()) != {UNKNOWN} for values in given.values())
+    say(f"      {n_told} of {len(given)} subjects have an attribute of `ingest.attributes_file`")
     return {task.subject: given[task.case.subject] for task in tasks}
 
 
