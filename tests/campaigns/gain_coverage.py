@@ -62,9 +62,7 @@ def main() -> None:
             tables = simulate_jumps(n_patients, 3, DISTANCES, jump, min(arguments.repeats, 400), stream)
             held = measure_coverage(tables, statistics, truth=probability * DIAGONAL_MM)
             print(f"{probability:.3f} {n_patients:4d} {held:.3f}", flush=True)
-    print(
-        "\ntrainings fail: share, seeds, coverage with 20 patients where the baseline's do, where both arms' do"
-    )
+    print("\ntrainings fail: share, seeds, coverage with 20 patients where the baseline's do, where both arms' do")
     n = min(arguments.repeats, 400)
     for probability in (0.03, 0.1, 0.3):
         for n_seeds in (3, 5, 10):
