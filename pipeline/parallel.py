@@ -14,7 +14,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from pipeline.config import ComputeSection
 from pipeline.errors import ConfigError
 from pipeline.open_files import raise_file_limit
-from pipeline.progress import progress, use_plain_lines
+from pipeline.progress import progress, say, use_plain_lines
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -207,6 +207,8 @@ def _client(address: str) -> Iterator["Client"]:
             "such as tcp://host:8786; start it, or use `local`"
         ) from error
     with client:
+        if not client.scheduler_info()["workers"]:
+            say(f"      no worker at {address} yet; waiting up to {SECONDS_FOR_A_WORKER / 60:g} minutes for one")
         try:
             client.wait_for_workers(1, timeout=SECONDS_FOR_A_WORKER)
         except TimeoutError as error:

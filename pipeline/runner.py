@@ -122,8 +122,8 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
                     f"--from {first}: stage {stage} has no finished result for this config; leave out --from"
                 )
         # Written though nothing may run: where the tracking goes is no part of any fingerprint.
-        (run_dir / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        if all(plan[stage].holds for stage in selected) and (run_dir / "report.html").is_file():
+        is_new = _write_config(config, run_dir)
+        if not is_new and all(plan[stage].holds for stage in selected) and (run_dir / "report.html").is_file():
             for stage in selected:
                 _say_skipped(stage)
             say(f"Nothing to do: {run_dir / 'report.html'}")
@@ -135,6 +135,14 @@ def run_stages(config: RunConfig, run_dir: Path, first: str = STAGES[0], last: s
                     _run_or_keep(plan[stage], config, run_dir, tracking)
             finally:
                 _write_report(config, run_dir, fingerprints, tracking)
+
+
+def _write_config(config: RunConfig, run_dir: Path) -> bool:
+    """Write the config and tell whether it differs from that of the last run: the report is then of that one."""
+    path, text = run_dir / "config.yaml", dump_config(config)
+    is_new = not path.is_file() or path.read_text(encoding="utf-8") != text
+    path.write_text(text, encoding="utf-8")
+    return is_new
 
 
 def _make_key(config: RunConfig) -> None:
@@ -316,6 +324,7 @@ def _run_stage(plan: StagePlan, config: RunConfig, run_dir: Path, tracking: Trac
         status = "refused" if isinstance(error, GateRefused) else "failed"
         if status == "refused":
             _withdraw_release(run_dir)
+        if status == "refused" or [path.name for path in out.iterdir()] == [FINGERPRINT_FILE]:
             shutil.rmtree(out)
         tracking.end_stage(stage, status, {})
         raise

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.ingest.attributes_file import read_attributes_file
+from pipeline.ingest.attributes_file import describe_attributes, read_attributes_file
 
 # Sixteen persons; the first two have two scans each.
 PERSONS = {f"Doe{number:02d}_{visit}": f"Doe{number:02d}" for number in range(16) for visit in range(1 + (number < 2))}
@@ -65,6 +65,20 @@ def test_two_scans_of_one_person_do_not_make_a_value_common(tmp_path):
     assert values_of(told, "site") == ["n/a"] * 4 + ["north"] * 12
 
 
+def test_what_became_of_a_table_is_said_in_counts(tmp_path):
+    table = write_table(
+        tmp_path,
+        ("site", "sex"),
+        lambda number: ["north" if number < 9 else f"hut {number}", "F" if number > 3 else ""],
+        [*PERSONS, "Doe99_0"],
+    )
+    told = read_attributes_file(table, PERSONS)
+    assert describe_attributes(table, PERSONS, told) == (
+        "`ingest.attributes_file`: site of 18 of 18 scans, of which 7 joined as other and 0 left out (shared by fewer "
+        "than 5); sex of 12 of 18 scans; 1 lines of nobody in the source"
+    )
+
+
 @pytest.mark.parametrize(
     ("value_of", "n"),
     [
@@ -108,6 +122,8 @@ TABLE = "subject\tsite\tsex\nDoe00_0\tnorth\tF\nDoe02_0\tnorth\tM\n"
         ("north\tM", f"north\t{'M' * 41}", "line 3: expected 3 values of up to 40"),
         ("Doe0", "elsewhere", "no line is of a subject of the source"),
         (TABLE, "", "expected a column subject and others"),
+        (TABLE, TABLE.replace("\t", ","), "got one column, with commas or semicolons in it"),
+        ("subject", "Subject", "got 3 columns, 0 of them called subject"),
         (TABLE, "subject\tsex\n", "no line is of a subject of the source"),
     ],
 )

@@ -261,7 +261,9 @@ def test_what_a_table_tells_of_patients_is_in_the_cohort_and_groups_them(good, t
     # What one person has alone is left out.
     assert told == {f"sub-{subject_of(n)}": ("north" if n < 7 else "n/a", "F") for n in range(8)}
     assert "hut" not in (cohort / "participants.tsv").read_text()
-    assert "8 of 8 subjects have an attribute" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "site of 8 of 8 scans, of which 0 joined as other and 1 left out (shared by fewer than 5); sex" in said
+    assert "sex of 8 of 8 scans\n" in said
     cases = open_cohort(cohort).cases
     # All of one group tell nobody apart.
     assert not {"site", "sex"} & set(list_groups(group_patients(cases, cases, GenerateSection())))

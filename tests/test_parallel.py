@@ -89,7 +89,7 @@ def work_slowly(item: int) -> tuple[int, int]:
     return item, os.getpid()
 
 
-def test_workers_that_come_late_take_their_part(monkeypatch):
+def test_workers_that_come_late_take_their_part(monkeypatch, capsys):
     distributed = pytest.importorskip("distributed")
     settings = {"n_workers": 0, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**settings, host="127.0.0.1") as cluster:
@@ -97,6 +97,7 @@ def test_workers_that_come_late_take_their_part(monkeypatch):
         monkeypatch.setattr(parallel, "SECONDS_FOR_A_WORKER", 0.2)
         with pytest.raises(ConfigError, match=r"compute\.scheduler: no worker at tcp://127\.0\.0\.1:\d+ after"):
             list(iterate_trainings(work_slowly, range(2), compute))
+        assert "yet; waiting up to" in capsys.readouterr().err
         monkeypatch.undo()
         cluster.scale(1)
         taken = iterate_trainings(work_slowly, range(40), compute)

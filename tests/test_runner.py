@@ -331,6 +331,21 @@ def test_a_result_that_fails_to_be_made_again_leaves_the_old_one(stages, tmp_pat
     assert stages.ran() == ["export"]
 
 
+def test_after_a_config_that_failed_the_report_is_again_of_the_one_that_holds(stages, tmp_path):
+    run_dir = tmp_path / "run"
+    run_stages(config(), run_dir, last="train")
+    stages.before["train"] = lambda context: (context.out / "result.txt").unlink() or fail(DataError("broken"))(context)
+    with pytest.raises(DataError):
+        run_stages(config(train={"steps": 8}), run_dir, last="train")
+    # It found nothing, and nothing is kept of it.
+    assert not partial_folder(run_dir, "train").exists()
+    stages.counts.clear()
+    (run_dir / "report.html").write_text("of the config that failed")
+    run_stages(config(), run_dir, last="train")
+    assert stages.ran() == []
+    assert (run_dir / "report.html").read_text() == "report"
+
+
 @pytest.mark.parametrize("stage", ["ingest", "train", "export"])
 def test_a_kill_between_the_record_and_the_renaming_is_healed(stages, tmp_path, stage):
     run_stages(config(), tmp_path / "run", last=stage)

@@ -45,7 +45,7 @@ def read_attributes_file(path: Path, persons: Mapping[str, str]) -> dict[str, di
     ConfigError
         If the file is missing or malformed, names nobody of the source, or has a column that tells of no group.
     """
-    columns, rows = _read_rows(path)
+    columns, rows = read_rows(path)
     found = {subject: rows.get(subject, rows.get(person)) for subject, person in persons.items()}
     told = {subject: values for subject, values in found.items() if values is not None}
     if not told:
@@ -56,28 +56,42 @@ def read_attributes_file(path: Path, persons: Mapping[str, str]) -> dict[str, di
         if not 1 <= len(kinds) <= MAX_VALUES:
             raise ConfigError(
                 f"{KEY}: column {name} has {len(kinds)} values that {MIN_PERSONS} persons or more share; expected 1 to "
-                f"{MAX_VALUES}: groups, no names, dates or numbers; put them into bands, or leave the column out"
+                f"{MAX_VALUES}: groups, no names, dates or numbers; put them into wider bands, or leave the column out"
             )
     return {subject: {name: groups[name].get(subject, UNKNOWN) for name in columns} for subject in persons}
 
 
-def _read_rows(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the names of the columns, and the values of each subject or person."""
+def read_rows(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Return the names of the columns, and the values of each subject or person.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or malformed.
+    """
     if not path.is_file():
         raise ConfigError(f"{KEY}: no such file; expected a TSV with a column subject and others, such as site or sex")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head, *lines = list(csv.reader(file, delimiter="\t")) or [[]]
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{KEY}: not UTF-8; expected a table as text; save it anew") from error
+        raise ConfigError(
+            f"{KEY}: not UTF-8; expected text in UTF-8, separated by tabs; save it with that encoding (Excel's "
+            "`Unicode text` has another)"
+        ) from error
     columns = [name for name in head if name != "subject"]
     if len(columns) != len(head) - 1 or not columns:
-        raise ConfigError(f"{KEY}: expected a column subject and others, separated by tabs; correct the file")
+        raise ConfigError(
+            f"{KEY}: expected a column subject and others, separated by tabs; got {_describe_head(head)}; correct the "
+            "first line"
+        )
     for problem in _column_problems(columns):
         raise ConfigError(f"{KEY}: {problem}")
     rows: dict[str, dict[str, str]] = {}
     for number, line in enumerate(lines, start=2):
         cells = [cell.strip() or UNKNOWN for cell in line]
+        if not cells:
+            continue
         values = dict(zip(head, cells, strict=True)) if len(cells) == len(head) else {"subject": UNKNOWN}
         subject = values.pop("subject")
         if subject == UNKNOWN or any(not VALUE_PATTERN.fullmatch(value) for value in values.values()):
@@ -91,6 +105,13 @@ def _read_rows(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     return columns, rows
 
 
+def _describe_head(head: Sequence[str]) -> str:
+    """Say what is wrong with a head, without a cell of it: it may be a line of data."""
+    if len(head) == 1 and any(sign in head[0] for sign in ",;"):
+        return "one column, with commas or semicolons in it"
+    return f"{len(head)} columns, {head.count('subject')} of them called subject"
+
+
 def _column_problems(columns: Sequence[str]) -> Iterator[str]:
     for number, name in enumerate(columns, start=1):
         if not COLUMN_PATTERN.fullmatch(name):
@@ -102,6 +123,22 @@ def _column_problems(columns: Sequence[str]) -> Iterator[str]:
             yield f"column {name} is made by ingest or evaluate itself; rename it or leave it out"
         elif name in columns[: number - 1]:
             yield f"column {name} is there twice; expected each once"
+
+
+def describe_attributes(path: Path, persons: Mapping[str, str], told: Mapping[str, Mapping[str, str]]) -> str:
+    """Say what became of a table, in counts: values that are kept in each column, lines of nobody in the source."""
+    columns, rows = read_rows(path)
+    n_strange = len(rows.keys() - persons.keys() - set(persons.values()))
+    given = [rows.get(subject, rows.get(person, {})) for subject, person in persons.items()]
+    parts = []
+    for name in columns:
+        n_given = sum(row.get(name, UNKNOWN) != UNKNOWN for row in given)
+        n_other, n_left = (sum(values[name] == kind for values in told.values()) for kind in (OTHER, UNKNOWN))
+        n_dropped = n_left - (len(persons) - n_given)
+        few = f", of which {n_other} joined as {OTHER} and {n_dropped} left out (shared by fewer than {MIN_PERSONS})"
+        parts.append(f"{name} of {n_given} of {len(persons)} scans{few if n_other or n_dropped else ''}")
+    strange = [f"{n_strange} lines of nobody in the source"] if n_strange else []
+    return f"`{KEY}`: {'; '.join([*parts, *strange])}"
 
 
 def _group(values: Mapping[str, str], persons: Mapping[str, str]) -> dict[str, str]:

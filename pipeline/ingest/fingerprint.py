@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, named_file
+from pipeline.ingest.attributes_file import read_rows
 from pipeline.ingest.files import scan_files
 from pipeline.ingest.manifest import manifest_path
 from pipeline.ingest.pseudonym import key_digest
@@ -30,6 +31,9 @@ def source_fingerprint(config: IngestSection) -> dict[str, Any]:
                 raise ConfigError(f"ingest.{key}: no such file; expected a TSV with columns {columns}")
             with named_file(f"ingest.{key}"):
                 content[key] = digest_file(path)
+    if config.attributes_file is not None:
+        # Found wrong now, not behind a dry run.
+        read_rows(config.attributes_file)
     if config.brain_weights is not None:
         with named_file("ingest.brain_weights"):
             content["brain_weights"] = _digest_weights(config.brain_weights)

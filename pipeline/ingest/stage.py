@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.cohort import UNKNOWN, Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
+from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.ingest.attributes_file import read_attributes_file
+from pipeline.ingest.attributes_file import describe_attributes, read_attributes_file
 from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
@@ -112,9 +112,9 @@ def _read_given_attributes(config: IngestSection, tasks: Sequence[IngestTask]) -
     """Return what the user's table tells of each subject, by pseudonym; nothing without one."""
     if config.attributes_file is None:
         return {task.subject: {} for task in tasks}
-    given = read_attributes_file(config.attributes_file, {task.case.subject: task.case.person for task in tasks})
-    n_told = sum(set(values.values()) != {UNKNOWN} for values in given.values())
-    say(f"      {n_told} of {len(given)} subjects have an attribute of `ingest.attributes_file`")
+    persons = {task.case.subject: task.case.person for task in tasks}
+    given = read_attributes_file(config.attributes_file, persons)
+    say(f"      {describe_attributes(config.attributes_file, persons, given)}")
     return {task.subject: given[task.case.subject] for task in tasks}
 
 
