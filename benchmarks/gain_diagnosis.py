@@ -13,9 +13,8 @@ each with the same seeds:
 - ``synthetic first``: the same number of synthetic slices, but before the real ones; ``half as many``: half of them;
 - ``twice the steps``: ``real-syn-aug`` and the rival that did best on val.
 
-Test persons are looked at here: nothing
-that is chosen afterwards may be tested on them. Finished trainings are kept in OUT, in a folder for this very
-evaluation. The last line is JSON.
+Test persons are looked at here: nothing that is chosen afterwards may be tested on them. Finished trainings are kept in
+OUT, in a folder for this very evaluation. The last line is JSON.
 """
 
 import argparse

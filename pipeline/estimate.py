@@ -22,7 +22,7 @@ from pipeline.ingest.discover import discover_nifti
 from pipeline.ingest.manifest import Manifest, load_manifest
 from pipeline.labels import LabelScheme
 from pipeline.layout import FOLDERS, STAGES, read_done
-from pipeline.parallel import training_device
+from pipeline.parallel import one_thread, training_device
 from pipeline.runner import plan_stages, select_stages
 from pipeline.segmentation.arms import list_arms
 from pipeline.segmentation.segmenter import time_step
@@ -172,12 +172,8 @@ def _time_segmenter_step(
     """Return the voxels of a segmenter's step and its seconds, on one thread, as trainings side by side have."""
     size = section.patch_voxels or config.ingest.size_voxels[: section.dimensions]
     timed = tuple(min(side, TIMED_SIDE) for side in size)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         seconds = time_step(section, n_modalities, n_classes, timed, training_device(config.compute))
-    finally:
-        torch.set_num_threads(n_threads)
     voxels = float(np.prod(size)) * section.batch_size
     return voxels, seconds * voxels / float(np.prod(timed))
 
@@ -208,15 +204,10 @@ def _time_training_step(config: RunConfig, scheme: LabelScheme, modalities: tupl
         torch.zeros(n, 0),
         torch.ones(n, len(modalities), dtype=torch.bool),
     )
-    n_threads = torch.get_num_threads()
-    seconds = [time_steps(plan, batch, 2)]
+    seconds = time_steps(plan, batch, 2)
     # Beside other work threads wait for one another many times longer than the work takes: one alone does not.
-    torch.set_num_threads(1)
-    try:
-        seconds.append(time_steps(plan, batch, 2) if n_threads > 1 else seconds[0])
-    finally:
-        torch.set_num_threads(n_threads)
-    return min(seconds)
+    with one_thread():
+        return min(seconds, time_steps(plan, batch, 2))
 
 
 def _estimate_megabytes(config: RunConfig, n_cases: int, n_modalities: int) -> dict[str, str]:

@@ -100,8 +100,6 @@ def iterate_trainings(
     object
         Results in the items' order, as they come.
     """
-    import torch
-
     if compute.scheduler != "local":
         yield from _iterate_on_cluster(_train, function, items, compute.scheduler)
         return
@@ -110,16 +108,25 @@ def iterate_trainings(
         return
     n_workers = min(compute.workers or cpu_count(), max(len(items), 1))
     if n_workers == 1:
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             yield from map(function, items)
-        finally:
-            torch.set_num_threads(n_threads)
         return
     with _processes(n_workers):
         parallel = Parallel(return_as="generator", pre_dispatch="n_jobs")
         yield from parallel(delayed(_train)(function, item, os.getpid()) for item in items)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread, then in as many as before."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def training_device(compute: ComputeSection) -> str:

@@ -6,6 +6,7 @@ What few persons share is no group, and may tell who somebody is: it does not ge
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.attributes import COLUMN_DESCRIPTIONS, STRATA
@@ -23,7 +24,28 @@ MIN_PERSONS, OTHER = 5, "other"
 MAX_VALUES = 8
 
 
-def read_attributes_file(path: Path, persons: Mapping[str, str]) -> dict[str, dict[str, str]]:
+@dataclass(frozen=True)
+class AttributesTable:
+    """What a table tells, as it stands there.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Beside ``subject``.
+    rows : mapping of str to mapping of str to str
+        Column to value, of each subject or person of the table; ``n/a`` where nothing stands.
+    """
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, str]]
+
+    def find(self, persons: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+        """Return the values of each subject of whom, or of whose person, the table tells."""
+        found = {subject: self.rows.get(subject, self.rows.get(person)) for subject, person in persons.items()}
+        return {subject: values for subject, values in found.items() if values is not None}
+
+
+def read_attributes_file(path: Path) -> AttributesTable:
     """Read a table of attributes.
 
     Parameters
@@ -31,38 +53,6 @@ def read_attributes_file(path: Path, persons: Mapping[str, str]) -> dict[str, di
     path : Path
         TSV with a column ``subject`` (a subject or a person, as found in the source), and others, whose names are of
         lower-case letters, digits and underscores.
-    persons : mapping of str to str
-        Person of each subject of the source.
-
-    Returns
-    -------
-    dict of str to dict of str to str
-        Column to value, of each subject: values that five persons or more share; ``other``, where five or more have
-        none of these; ``n/a``.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or malformed, names nobody of the source, or has a column that tells of no group.
-    """
-    columns, rows = read_rows(path)
-    found = {subject: rows.get(subject, rows.get(person)) for subject, person in persons.items()}
-    told = {subject: values for subject, values in found.items() if values is not None}
-    if not told:
-        raise ConfigError(f"{KEY}: no line is of a subject of the source; expected its identifiers in column subject")
-    groups = {name: _group({subject: values[name] for subject, values in told.items()}, persons) for name in columns}
-    for name in columns:
-        kinds = {value for value in groups[name].values() if value not in (UNKNOWN, OTHER)}
-        if not 1 <= len(kinds) <= MAX_VALUES:
-            raise ConfigError(
-                f"{KEY}: column {name} has {len(kinds)} values that {MIN_PERSONS} persons or more share; expected 1 to "
-                f"{MAX_VALUES}: groups, no names, dates or numbers; put them into wider bands, or leave the column out"
-            )
-    return {subject: {name: groups[name].get(subject, UNKNOWN) for name in columns} for subject in persons}
-
-
-def read_rows(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the names of the columns, and the values of each subject or person.
 
     Raises
     ------
@@ -102,7 +92,43 @@ def read_rows(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         if subject in rows:
             raise ConfigError(f"{KEY}: line {number}: a subject for the second time; expected each once")
         rows[subject] = values
-    return columns, rows
+    return AttributesTable(tuple(columns), rows)
+
+
+def group_attributes(table: AttributesTable, persons: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what of a table gets into the cohort.
+
+    Parameters
+    ----------
+    table : AttributesTable
+    persons : mapping of str to str
+        Person of each subject of the source.
+
+    Returns
+    -------
+    dict of str to dict of str to str
+        Column to value, of each subject: values that five persons or more share; ``other``, where five or more have
+        none of these; ``n/a``.
+
+    Raises
+    ------
+    ConfigError
+        If the table names nobody of the source, or has a column that tells of no group.
+    """
+    told = table.find(persons)
+    if not told:
+        raise ConfigError(f"{KEY}: no line is of a subject of the source; expected its identifiers in column subject")
+    groups = {
+        name: _group({subject: values[name] for subject, values in told.items()}, persons) for name in table.columns
+    }
+    for name in table.columns:
+        kinds = {value for value in groups[name].values() if value not in (UNKNOWN, OTHER)}
+        if not 1 <= len(kinds) <= MAX_VALUES:
+            raise ConfigError(
+                f"{KEY}: column {name} has {len(kinds)} values that {MIN_PERSONS} persons or more share; expected 1 to "
+                f"{MAX_VALUES}: groups, no names, dates or numbers; put them into wider bands, or leave the column out"
+            )
+    return {subject: {name: groups[name].get(subject, UNKNOWN) for name in table.columns} for subject in persons}
 
 
 def _describe_head(head: Sequence[str]) -> str:
@@ -125,15 +151,16 @@ def _column_problems(columns: Sequence[str]) -> Iterator[str]:
             yield f"column {name} is there twice; expected each once"
 
 
-def describe_attributes(path: Path, persons: Mapping[str, str], told: Mapping[str, Mapping[str, str]]) -> str:
+def describe_attributes(
+    table: AttributesTable, persons: Mapping[str, str], grouped: Mapping[str, Mapping[str, str]]
+) -> str:
     """Say what became of a table, in counts: values that are kept in each column, lines of nobody in the source."""
-    columns, rows = read_rows(path)
-    n_strange = len(rows.keys() - persons.keys() - set(persons.values()))
-    given = [rows.get(subject, rows.get(person, {})) for subject, person in persons.items()]
+    n_strange = len(table.rows.keys() - persons.keys() - set(persons.values()))
+    told = table.find(persons).values()
     parts = []
-    for name in columns:
-        n_given = sum(row.get(name, UNKNOWN) != UNKNOWN for row in given)
-        n_other, n_left = (sum(values[name] == kind for values in told.values()) for kind in (OTHER, UNKNOWN))
+    for name in table.columns:
+        n_given = sum(values[name] != UNKNOWN for values in told)
+        n_other, n_left = (sum(values[name] == kind for values in grouped.values()) for kind in (OTHER, UNKNOWN))
         n_dropped = n_left - (len(persons) - n_given)
         few = f", of which {n_other} joined as {OTHER} and {n_dropped} left out (shared by fewer than {MIN_PERSONS})"
         parts.append(f"{name} of {n_given} of {len(persons)} scans{few if n_other or n_dropped else ''}")

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.cohort import digest_file, digest_tree
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, named_file
-from pipeline.ingest.attributes_file import read_rows
+from pipeline.ingest.attributes_file import read_attributes_file
 from pipeline.ingest.files import scan_files
 from pipeline.ingest.manifest import manifest_path
 from pipeline.ingest.pseudonym import key_digest
@@ -22,18 +22,16 @@ def source_fingerprint(config: IngestSection) -> dict[str, Any]:
     """
     with named_file("ingest.manifest"):
         content: dict[str, Any] = {"manifest": digest_file(manifest_path(config.manifest))}
-    for key, path, columns in (
-        ("split_file", config.split_file, "subject and split"),
-        ("attributes_file", config.attributes_file, "subject and others, such as site or sex"),
-    ):
-        if path is not None:
-            if not path.is_file():
-                raise ConfigError(f"ingest.{key}: no such file; expected a TSV with columns {columns}")
-            with named_file(f"ingest.{key}"):
-                content[key] = digest_file(path)
+    if config.split_file is not None:
+        if not config.split_file.is_file():
+            raise ConfigError("ingest.split_file: no such file; expected a TSV with columns subject and split")
+        with named_file("ingest.split_file"):
+            content["split_file"] = digest_file(config.split_file)
     if config.attributes_file is not None:
-        # Found wrong now, not behind a dry run.
-        read_rows(config.attributes_file)
+        with named_file("ingest.attributes_file"):
+            # Read too: what is wrong with it is better found by a dry run than behind it.
+            read_attributes_file(config.attributes_file)
+            content["attributes_file"] = digest_file(config.attributes_file)
     if config.brain_weights is not None:
         with named_file("ingest.brain_weights"):
             content["brain_weights"] = _digest_weights(config.brain_weights)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.cohort import Case, digest_of, digest_tree, open_cohort, read_tsv, write_cohort_files, write_tsv
 from pipeline.config import IngestSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.ingest.attributes_file import describe_attributes, read_attributes_file
+from pipeline.ingest.attributes_file import describe_attributes, group_attributes, read_attributes_file
 from pipeline.ingest.case import ANATOMIES, OUTCOMES, IngestOutcome, IngestTask, ingest_case
 from pipeline.ingest.dicom import discover_dicom
 from pipeline.ingest.discover import SourceCase, discover_nifti
@@ -113,8 +113,9 @@ def _read_given_attributes(config: IngestSection, tasks: Sequence[IngestTask]) -
     if config.attributes_file is None:
         return {task.subject: {} for task in tasks}
     persons = {task.case.subject: task.case.person for task in tasks}
-    given = read_attributes_file(config.attributes_file, persons)
-    say(f"      {describe_attributes(config.attributes_file, persons, given)}")
+    table = read_attributes_file(config.attributes_file)
+    given = group_attributes(table, persons)
+    say(f"      {describe_attributes(table, persons, given)}")
     return {task.subject: given[task.case.subject] for task in tasks}
 
 
